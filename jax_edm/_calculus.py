@@ -1,0 +1,173 @@
+r"""The derivative of an EDM itself, as arrays: the question that this project started from, answered in code.
+
+.. math:: \frac{\partial D_{ij}}{\partial x_{kl}} = 2\,(\delta_{ik} - \delta_{jk})\,(x_{il} - x_{jl})
+
+``edm_jacobian`` is this tensor; ``edm_jvp`` and ``edm_vjp`` contract it with a tangent and with a cotangent, in closed
+form, without ever making it. ``jax_edm._rules`` derives the two; ``docs/derivation.md`` tells the whole story.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jax_edm import _checks, _rules
+from jax_edm._edm import choose_form, dtypes
+
+
+def edm_jacobian(x: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
+  r"""The dense derivative of ``edm(x)``, or of ``edm(x, y)``.
+
+  .. math:: J_{ijkl} = \partial D_{ij} / \partial x_{kl} = 2\,(\delta_{ik} - \delta_{jk})\,(x_{il} - x_{jl})
+
+  Shapes: ``n``, ``m`` points; ``d`` coordinates; ``...`` leading batch axes.
+
+  Args:
+    x: points, ``(..., n, d)``.
+    y: points, ``(..., m, d)``, or ``None`` for one set.
+
+  Returns:
+    ``(..., n, n, n, d)``; for two sets the pair of ``(..., n, m, n, d)``, the derivative with respect to ``x``, and
+    ``(..., n, m, m, d)``, with respect to ``y``. It is dense and nearly all zeros: for looking at and for tests. A
+    program wants :func:`edm_jvp`, :func:`edm_vjp`, or ``jax.grad`` of a function of ``edm``.
+
+  Raises:
+    ValueError, TypeError: as :func:`jax_edm.edm`.
+
+  Derivatives: all modes, by JAX itself; it is linear in the points. Rows of coincident points are zero.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import edm_jacobian
+    >>> edm_jacobian(jnp.array([[0.0, 0.0], [3.0, 4.0]]))[0, 1]
+    Array([[-6., -8.],
+           [ 6.,  8.]], dtype=float32)
+  """
+  _checks.points("edm_jacobian", "x", x)
+  if y is not None:
+    _checks.points("edm_jacobian", "y", y)
+    _checks.pair("edm_jacobian", x, y)
+  return _jacobian(x, y)
+
+
+def edm_jvp(
+  x: jax.Array, v: jax.Array, y: jax.Array | None = None, w: jax.Array | None = None
+) -> jax.Array:
+  r"""How ``edm(x)`` moves when ``x`` moves by ``v``; of ``edm(x, y)`` when ``y`` moves by ``w`` as well.
+
+  .. math:: dD_{ij} = 2\,\langle x_i - y_j,\; v_i - w_j \rangle
+
+  Shapes: ``n``, ``m`` points; ``d`` coordinates; ``...`` leading batch axes.
+
+  Args:
+    x: points, ``(..., n, d)``.
+    v: tangent of ``x``, of its shape.
+    y: points, ``(..., m, d)``, or ``None`` for one set.
+    w: tangent of ``y``, of its shape; required with ``y``.
+
+  Returns:
+    ``(..., n, m)``, equal to ``jax.jvp(edm, (x, y), (v, w))[1]``; zero where points coincide.
+
+  Raises:
+    ValueError, TypeError: as :func:`jax_edm.edm`; a tangent that is not of the shape of its points.
+
+  Derivatives: all modes, all orders.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import edm_jvp
+    >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0]])
+    >>> edm_jvp(x, jnp.array([[1.0, 0.0], [0.0, 0.0]]))[0, 1]
+    Array(-6., dtype=float32)
+  """
+  _checks.points("edm_jvp", "x", x)
+  _checks.same_shape("edm_jvp", "v", v, x.shape, "x")
+  if (y is None) != (w is None):
+    raise _checks.error(
+      "edm_jvp", "y and its tangent w go together", "one of them", "Pass both, or neither for one set"
+    )
+  if y is not None:
+    _checks.points("edm_jvp", "y", y)
+    _checks.pair("edm_jvp", x, y)
+    _checks.same_shape("edm_jvp", "w", w, y.shape, "y")
+  return _jvp((x,) if y is None else (x, y), (v,) if w is None else (v, w))
+
+
+def edm_vjp(
+  x: jax.Array, g: jax.Array, y: jax.Array | None = None
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+  r"""The gradient with respect to ``x`` of ``<g, edm(x)>``: what reverse mode runs.
+
+  .. math:: \bar X = 2\,(\operatorname{diag}(G1 + G'1) - G - G')\,X
+
+  and for two sets :math:`\bar X = 2\,(\operatorname{diag}(G1)X - GY)`,
+  :math:`\bar Y = 2\,(\operatorname{diag}(G'1)Y - G'X)`.
+
+  Shapes: ``n``, ``m`` points; ``d`` coordinates; ``...`` leading batch axes.
+
+  Args:
+    x: points, ``(..., n, d)``.
+    g: cotangent of ``edm(x)``, ``(..., n, n)``, or of ``edm(x, y)``, ``(..., n, m)``.
+    y: points, ``(..., m, d)``, or ``None`` for one set.
+
+  Returns:
+    ``(..., n, d)``, equal to ``jax.vjp(edm, x)[1](g)[0]``; for two sets a pair, ``(..., n, d)`` and ``(..., m, d)``.
+    Its columns sum to zero, and the diagonal of ``g`` does not matter (one set). Coincident points contribute nothing.
+
+  Raises:
+    ValueError, TypeError: as :func:`jax_edm.edm`; a cotangent that is not of the shape of the matrix.
+
+  Derivatives: all modes, all orders.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import edm_vjp
+    >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0]])
+    >>> edm_vjp(x, jnp.array([[0.0, 1.0], [0.0, 0.0]]))
+    Array([[-6., -8.],
+           [ 6.,  8.]], dtype=float32)
+  """
+  _checks.points("edm_vjp", "x", x)
+  if y is not None:
+    _checks.points("edm_vjp", "y", y)
+    _checks.pair("edm_vjp", x, y)
+  other = x if y is None else y
+  batch = jnp.broadcast_shapes(x.shape[:-2], other.shape[:-2])
+  _checks.same_shape("edm_vjp", "g", g, (*batch, x.shape[-2], other.shape[-2]), "the matrix")
+  result = _vjp(g, (x,) if y is None else (x, y))
+  return result[0] if y is None else result
+
+
+@jax.jit
+def _jacobian(x: jax.Array, y: jax.Array | None) -> jax.Array | tuple[jax.Array, jax.Array]:
+  result, compute = dtypes(*([x] if y is None else [x, y]))
+  left, right = (a.astype(compute) for a in (x, x if y is None else y))
+  difference = 2 * (left[..., :, None, :] - right[..., None, :, :])  # 2 (x_il - y_jl)
+  # Selected, not multiplied by 0: a point that is not finite stays in its own rows.
+  of_x = jnp.where(jnp.eye(left.shape[-2], dtype=bool)[:, None, :, None], difference[..., None, :], 0)
+  of_y = jnp.where(jnp.eye(right.shape[-2], dtype=bool)[None, :, :, None], -difference[..., None, :], 0)
+  if y is None:
+    return (of_x + of_y).astype(result)
+  return of_x.astype(result), of_y.astype(result)
+
+
+@jax.jit
+def _jvp(z: tuple[jax.Array, ...], w: tuple[jax.Array, ...]) -> jax.Array:
+  result, compute = dtypes(*z)
+  form = choose_form(None, z[0].shape[-1])
+  of_one = lambda *arrays: 2 * _rules.bilinear(form, arrays[: len(z)], arrays[len(z) :])  # noqa: E731
+  signature = "(n,d),(n,d)->(n,n)" if len(z) == 1 else "(n,d),(m,d),(n,d),(m,d)->(n,m)"
+  return jnp.vectorize(of_one, signature=signature)(*(a.astype(compute) for a in (*z, *w))).astype(result)
+
+
+@partial(jax.jit)
+def _vjp(g: jax.Array, z: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+  result, compute = dtypes(*z)
+  form = choose_form(None, z[0].shape[-1])
+
+  def of_one(g: jax.Array, *z: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(2 * p for p in _rules.adjoint(form, g, z))
+
+  signature = "(n,n),(n,d)->(n,d)" if len(z) == 1 else "(n,m),(n,d),(m,d)->(n,d),(m,d)"
+  bars = jnp.vectorize(of_one, signature=signature)(*(a.astype(compute) for a in (g, *z)))
+  return tuple(bar.astype(result) for bar in (bars if isinstance(bars, tuple) else (bars,)))

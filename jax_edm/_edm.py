@@ -1,0 +1,180 @@
+"""``edm`` and ``distances``: check, canonicalise, choose the form, call the rule."""
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_edm import _checks, _rules
+from jax_edm._kernels import Form
+
+Method = Literal["difference", "gram"] | None
+
+SMALL_DIMENSION = 6  # up to here a sum of differences costs no more than a product (benchmarks, "forward")
+
+
+def edm(
+  x: jax.Array,
+  y: jax.Array | None = None,
+  *,
+  where: jax.Array | None = None,
+  where_y: jax.Array | None = None,
+  method: Method = None,
+) -> jax.Array:
+  r"""Squared Euclidean distances between every point of ``x`` and every point of ``y``.
+
+  .. math:: D_{ij} = \lVert x_i - y_j \rVert^2
+
+  Shapes: ``n``, ``m`` points; ``d`` coordinates; ``...`` leading batch axes, which broadcast.
+
+  Args:
+    x: points, ``(..., n, d)``.
+    y: points, ``(..., m, d)``; ``None`` stands for ``x`` itself, and then the matrix is exactly symmetric and its
+      diagonal exactly zero.
+    where: ``(..., n)`` booleans, False for the points of ``x`` that do not exist (padding of a batch). Their rows (and
+      columns, for one set) are 0, their gradient is 0, and what stands in them, NaN and infinity included, reaches
+      nothing, in any mode and order. ``None``: all exist.
+    where_y: ``(..., m)`` booleans, the same for ``y``.
+    method: ``"difference"`` forms entries and gradients from differences of points: the most accurate, and the slower
+      one. ``"gram"`` uses matrix products of centred points. ``None`` takes differences for the entries of points of
+      up to 6 coordinates, where they cost nothing, and products for all else.
+
+  Returns:
+    ``(..., n, m)``, never negative, in the dtype of the points. Integers become the default floating type; float16 and
+    bfloat16 compute in float32 and return their own type.
+
+  Raises:
+    ValueError: wrong ranks or shapes, different numbers of coordinates, an unknown method, ``where_y`` without ``y``.
+    TypeError: complex, boolean or non-numeric points, a mask that is not boolean, something that is no array.
+
+  Derivatives: all modes, all orders. Reverse mode runs ``2 (diag(G1 + G'1) - G - G') X`` (one set), forward mode
+  ``2 <x_i - y_j, dx_i - dy_j>``. Smooth everywhere, coincident points included.
+
+  Accuracy: ``"difference"`` has a relative error of about d eps in *every* entry. ``"gram"`` has an error of about eps
+  times the squared distances of the two points from the midst of ``y``; an entry below that error is 0. See
+  ``docs/numerics.md``; ``tests/test_numerics.py`` holds each sentence of it.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jax_edm import edm
+    >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0]])
+    >>> edm(x)
+    Array([[ 0., 25.],
+           [25.,  0.]], dtype=float32)
+    >>> jax.grad(lambda x: edm(x)[0, 1])(x)
+    Array([[-6., -8.],
+           [ 6.,  8.]], dtype=float32)
+  """
+  _check("edm", x, y, where, where_y, method)
+  return _entries(x, y, where, where_y, choose_form(method, x.shape[-1]), False)
+
+
+def distances(
+  x: jax.Array,
+  y: jax.Array | None = None,
+  *,
+  where: jax.Array | None = None,
+  where_y: jax.Array | None = None,
+  method: Method = None,
+) -> jax.Array:
+  r"""Euclidean distances between every point of ``x`` and every point of ``y``: the root of :func:`edm`.
+
+  .. math:: r_{ij} = \lVert x_i - y_j \rVert
+
+  Shapes: ``n``, ``m`` points; ``d`` coordinates; ``...`` leading batch axes, which broadcast.
+
+  Args:
+    x: points, ``(..., n, d)``.
+    y: points, ``(..., m, d)``; ``None`` stands for ``x`` itself.
+    where: ``(..., n)`` booleans, as for :func:`edm`.
+    where_y: ``(..., m)`` booleans, as for :func:`edm`.
+    method: as for :func:`edm`.
+
+  Returns:
+    ``(..., n, m)``, in the unit and the dtype of the points.
+
+  Raises:
+    ValueError, TypeError: as :func:`edm`.
+
+  Derivatives: all modes, all orders. A distance has no derivative where two points coincide; here all its derivatives
+  are **zero** there, the subgradient of least norm, so that the diagonal of one set, a duplicated point and padding
+  contribute nothing and nothing is NaN. Anywhere else they are the derivatives of the root.
+
+  Accuracy: that of :func:`edm`, halved. With ``"gram"``, points that are closer to each other than about
+  ``sqrt((4 + sqrt(d)) eps)`` times their distance from the midst of ``y`` (0.1 % in float32, d=64) count as coincident.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jax_edm import distances
+    >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 4.0]])
+    >>> distances(x)[0]
+    Array([0., 5., 5.], dtype=float32)
+    >>> jax.grad(lambda x: distances(x)[1, 2])(x).any()
+    Array(False, dtype=bool)
+  """
+  _check("distances", x, y, where, where_y, method)
+  return _entries(x, y, where, where_y, choose_form(method, x.shape[-1]), True)
+
+
+def choose_form(method: Method, d: int) -> Form:
+  """The form for both passes; the one place where it is decided."""
+  if method == "difference":
+    return "exact"
+  return "fast" if method is None and d <= SMALL_DIMENSION else "gram"
+
+
+def dtypes(*arrays: Any) -> tuple[jnp.dtype, jnp.dtype]:
+  """The dtype of the result, and the dtype to compute in: float32, or float64."""
+  result = jnp.result_type(*(a.dtype for a in arrays), float)
+  return result, jnp.promote_types(result, jnp.float32) if result.itemsize < 4 else result
+
+
+def _check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) -> None:
+  _checks.points(function, "x", x)
+  if y is not None:
+    _checks.points(function, "y", y)
+    _checks.pair(function, x, y)
+  if where is not None:
+    _checks.mask(function, "where", where, "x", x)
+  if where_y is not None:
+    if y is None:
+      raise _checks.error(
+        function, "where_y needs y", "where_y without y", "With one set of points, where= is enough"
+      )
+    _checks.mask(function, "where_y", where_y, "y", y)
+  _checks.method(function, method)
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _entries(
+  x: jax.Array, y: jax.Array | None, where: jax.Array | None, where_y: jax.Array | None, form: Form, root: bool
+) -> jax.Array:
+  sets = [x] if y is None else [x, y]
+  result, compute = dtypes(*sets)
+  sets = [a.astype(compute) for a in sets]
+  masks = [a for a in (where, where_y) if a is not None]
+
+  def one_matrix(*arrays: jax.Array) -> jax.Array:
+    z, given = arrays[: len(sets)], iter(arrays[len(sets) :])
+    exists = next(given) if where is not None else None
+    exists_y = exists if y is None else next(given) if where_y is not None else None
+    z = tuple(p if e is None else _filled(p, e) for p, e in zip(z, (exists, exists_y), strict=False))
+    entries = _rules.edm(form, z)
+    for e, axis in ((exists, 1), (exists_y, 0)):
+      if e is not None:
+        entries = jnp.where(jnp.expand_dims(e, axis), entries, 0)
+    return _rules.safe_root(entries) if root else entries
+
+  axes = ["(n,d)", "(m,d)"][: len(sets)] + ["(n)"] * (where is not None) + ["(m)"] * (where_y is not None)
+  signature = ",".join(axes) + ("->(n,n)" if y is None else "->(n,m)")
+  return jnp.vectorize(one_matrix, signature=signature)(*sets, *masks).astype(result)
+
+
+def _filled(x: jax.Array, exists: jax.Array) -> jax.Array:
+  """The first point that exists, in the place of every point that does not: finite, and no shift of the centre."""
+  if x.shape[0] == 0:
+    return x
+  first = lax.stop_gradient(x[jnp.argmax(exists)])
+  return jnp.where(exists[:, None], x, jnp.where(jnp.isfinite(first), first, 0))

@@ -6,8 +6,6 @@ r"""The derivative of an EDM itself, as arrays: the question that this project s
 form, without ever making it. ``jax_edm._rules`` derives the two; ``docs/derivation.md`` tells the whole story.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
@@ -50,9 +48,7 @@ def edm_jacobian(x: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[
   return _jacobian(x, y)
 
 
-def edm_jvp(
-  x: jax.Array, v: jax.Array, y: jax.Array | None = None, w: jax.Array | None = None
-) -> jax.Array:
+def edm_jvp(x: jax.Array, v: jax.Array, y: jax.Array | None = None, w: jax.Array | None = None) -> jax.Array:
   r"""How ``edm(x)`` moves when ``x`` moves by ``v``; of ``edm(x, y)`` when ``y`` moves by ``w`` as well.
 
   .. math:: dD_{ij} = 2\,\langle x_i - y_j,\; v_i - w_j \rangle
@@ -93,9 +89,7 @@ def edm_jvp(
   return _jvp((x,) if y is None else (x, y), (v,) if w is None else (v, w))
 
 
-def edm_vjp(
-  x: jax.Array, g: jax.Array, y: jax.Array | None = None
-) -> jax.Array | tuple[jax.Array, jax.Array]:
+def edm_vjp(x: jax.Array, g: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
   r"""The gradient with respect to ``x`` of ``<g, edm(x)>``: what reverse mode runs.
 
   .. math:: \bar X = 2\,(\operatorname{diag}(G1 + G'1) - G - G')\,X
@@ -155,18 +149,23 @@ def _jacobian(x: jax.Array, y: jax.Array | None) -> jax.Array | tuple[jax.Array,
 def _jvp(z: tuple[jax.Array, ...], w: tuple[jax.Array, ...]) -> jax.Array:
   result, compute = dtypes(*z)
   form = choose_form(None, z[0].shape[-1])
-  of_one = lambda *arrays: 2 * _rules.bilinear(form, arrays[: len(z)], arrays[len(z) :])  # noqa: E731
+
+  def of_one(*arrays: jax.Array) -> jax.Array:
+    arrays = _rules.together(*arrays)
+    return 2 * _rules.bilinear(form, arrays[: len(z)], arrays[len(z) :])
+
   signature = "(n,d),(n,d)->(n,n)" if len(z) == 1 else "(n,d),(m,d),(n,d),(m,d)->(n,m)"
   return jnp.vectorize(of_one, signature=signature)(*(a.astype(compute) for a in (*z, *w))).astype(result)
 
 
-@partial(jax.jit)
+@jax.jit
 def _vjp(g: jax.Array, z: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
   result, compute = dtypes(*z)
   form = choose_form(None, z[0].shape[-1])
 
-  def of_one(g: jax.Array, *z: jax.Array) -> tuple[jax.Array, ...]:
-    return tuple(2 * p for p in _rules.adjoint(form, g, z))
+  def of_one(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    g, *z = _rules.together(*arrays)
+    return tuple(2 * p for p in _rules.adjoint(form, g, tuple(z)))
 
   signature = "(n,n),(n,d)->(n,d)" if len(z) == 1 else "(n,m),(n,d),(m,d)->(n,d),(m,d)"
   bars = jnp.vectorize(of_one, signature=signature)(*(a.astype(compute) for a in (g, *z)))

@@ -128,7 +128,7 @@ def choose_form(method: Method, d: int) -> Form:
 def dtypes(*arrays: Any) -> tuple[jnp.dtype, jnp.dtype]:
   """The dtype of the result, and the dtype to compute in: float32, or float64."""
   result = jnp.result_type(*(a.dtype for a in arrays), float)
-  return result, jnp.promote_types(result, jnp.float32) if result.itemsize < 4 else result
+  return result, result if result.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
 def _check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) -> None:
@@ -140,9 +140,7 @@ def _check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any)
     _checks.mask(function, "where", where, "x", x)
   if where_y is not None:
     if y is None:
-      raise _checks.error(
-        function, "where_y needs y", "where_y without y", "With one set of points, where= is enough"
-      )
+      raise _checks.error(function, "where_y needs y", "where_y without y", "With one set of points, where= is enough")
     _checks.mask(function, "where_y", where_y, "y", y)
   _checks.method(function, method)
 
@@ -161,7 +159,7 @@ def _entries(
     exists = next(given) if where is not None else None
     exists_y = exists if y is None else next(given) if where_y is not None else None
     z = tuple(p if e is None else _filled(p, e) for p, e in zip(z, (exists, exists_y), strict=False))
-    entries = _rules.edm(form, z)
+    entries = _rules.edm(form, _rules.together(*z))
     for e, axis in ((exists, 1), (exists_y, 0)):
       if e is not None:
         entries = jnp.where(jnp.expand_dims(e, axis), entries, 0)

@@ -52,9 +52,7 @@ def bilinear(z: Points, w: Points, form: Form) -> jax.Array:
   """``B(x,y; u,v)_ij = <x_i - y_j, u_i - v_j>``."""
   with jax.named_scope("edm_bilinear"):
     if form != "gram":
-      return _hollow(
-        z, _sum_over_coordinates(lambda a, u, b, v: (a - b) * (u - v), (z[0], w[0]), (z[-1], w[-1]))
-      )
+      return _hollow(z, _sum_over_coordinates(lambda a, u, b, v: (a - b) * (u - v), (z[0], w[0]), (z[-1], w[-1])))
     (x, y), (u, v) = _centred(z), _centred(w)
     cross = _dot(jnp.concatenate([x, u], 1), jnp.concatenate([v, y], 1).T)
     return _hollow(z, (x * u).sum(1)[:, None] + (y * v).sum(1)[None, :] - cross)
@@ -153,7 +151,7 @@ def _sum_over_coordinates(term: Callable[..., jax.Array], rows: Points, columns:
     return chunk(rows, columns)
 
   def split(a: jax.Array) -> jax.Array:  # (n, d) -> (d / CHUNK, n, CHUNK)
-    return a.reshape(a.shape[0], -1, CHUNK).swapaxes(0, 1)
+    return a.reshape(a.shape[0], a.shape[1] // CHUNK, CHUNK).swapaxes(0, 1)
 
   first = d % CHUNK or CHUNK  # the odd chunk comes first, and starts the sum
   total = chunk(tuple(a[:, :first] for a in rows), tuple(b[:, :first] for b in columns))

@@ -3,8 +3,8 @@ r"""How JAX differentiates an EDM.
 Rows are points: ``X`` is n x d, ``Y`` is m x d, and ``D_ij = |x_i - y_j|^2``. Write
 
 .. math::
-    B(X,Y; U,V)_{ij} &= \langle x_i - y_j,\; u_i - v_j \rangle                                 && (n \times m) \\
-    P(G; X,Y) &= (\operatorname{diag}(G1)X - GY,\;\; \operatorname{diag}(G'1)Y - G'X)          && (n \times d,\; m \times d)
+    B(X,Y; U,V)_{ij} &= \langle x_i - y_j,\; u_i - v_j \rangle && (n \times m) \\
+    P(G; X,Y) &= (\operatorname{diag}(G1)X - GY,\;\; \operatorname{diag}(G'1)Y - G'X) && (n \times d,\; m \times d)
 
 B is bilinear and symmetric in its two pairs, and ``D = B(X,Y; X,Y)``, so the tangent of D is
 
@@ -53,6 +53,14 @@ from jax.custom_derivatives import SymbolicZero
 
 from jax_edm import _kernels
 from jax_edm._kernels import Form, Points
+
+
+def together(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """The arrays, with one type for all: under ``shard_map`` they may vary over different axes of the mesh.
+
+  To be called above the rules, so that JAX sums a cotangent over the axes over which its array did not vary.
+  """
+  return tuple(_tied(arrays, arrays)) if len(arrays) > 1 else arrays
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -163,8 +171,8 @@ def _solved(f: Callable[..., Any], transpose: Callable[..., Any], c: Any, t: Any
   return _tied(solution[0][1], solution)
 
 
-# JAX transposes a linear solve only if no leaf of its right-hand side is a constant. Two functions that change no value
-# keep it so: XLA removes what they add, since the condition is a literal.
+# JAX transposes a linear solve only if no leaf of its right-hand side is a constant, and no leaf of what comes back.
+# Two functions that change no value keep it so: XLA removes what they add, since the condition is a literal.
 
 
 def _tied(tree: Any, t: Any) -> Any:

@@ -1,0 +1,35 @@
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)  # for the tests of sharding; before the first array is made
+
+
+@contextlib.contextmanager
+def x64(on):
+  before = jax.config.jax_enable_x64
+  jax.config.update("jax_enable_x64", on)
+  try:
+    yield
+  finally:
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(params=[False, True], ids=["x32", "x64"])
+def either_precision(request):
+  """The test runs with 64-bit types off, and again with them on."""
+  with x64(request.param):
+    yield request.param
+
+
+@pytest.fixture
+def double_precision():
+  with x64(True):
+    yield
+
+
+@pytest.fixture
+def rng():
+  return np.random.default_rng(0)

@@ -1,0 +1,68 @@
+"""Every Python block of the documents runs, and every docstring example prints what it says."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+import jax_edm
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()]
+MODULES = ["jax_edm"] + sorted(
+  f"jax_edm.{module.name}" for module in pkgutil.iter_modules(jax_edm.__path__) if module.name != "__main__"
+)
+# A block that cannot run in a test has the line `<!-- no-test -->` before it.
+BLOCK = re.compile(r"^(?P<skip><!-- no-test -->\s*\n)?```python[^\n]*\n(?P<code>.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def x64_restored():
+  """What a document does to the setting stays in that document."""
+  before = jax.config.jax_enable_x64
+  yield
+  jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def x64_off(x64_restored):
+  """The docstring examples print ``dtype=float32``."""
+  jax.config.update("jax_enable_x64", False)
+
+
+def blocks(text):
+  """The code of each block, moved down to its own line of the document, so that a traceback points there."""
+  return ["\n" * text.count("\n", 0, b.start("code")) + b["code"] for b in BLOCK.finditer(text) if not b["skip"]]
+
+
+def test_blocks_are_found_where_they_stand():
+  text = "a\n```python\nx = 1\n```\n<!-- no-test -->\n\n```python\n1 / 0\n```\n```sh\nls\n```\n```python\ny = x\n# 1\n```\n"
+  assert blocks(text) == ["\n" * 2 + "x = 1\n", "\n" * 13 + "y = x\n# 1\n"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_blocks_run(path, x64_restored, tmp_path, monkeypatch):
+  text = path.read_text(encoding="utf-8")
+  found = len(BLOCK.findall(text))
+  assert found == len(re.findall(r"```\s*py", text)), "a Python block is indented, not closed, or not called python"
+  monkeypatch.chdir(tmp_path)  # a document may write files
+  namespace = {"__name__": "__main__"}
+  for code in blocks(text):
+    exec(compile(code, str(path), "exec"), namespace)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_print_what_they_say(name, x64_off):
+  assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize("name", jax_edm.__all__)
+def test_public_name_has_an_example(name):
+  """An example in the docstring, and in the module that the test above reads."""
+  thing = getattr(jax_edm, name)
+  assert thing.__module__ in MODULES
+  assert any(test.examples for test in doctest.DocTestFinder(recurse=False).find(thing))

@@ -1,0 +1,65 @@
+"""The examples run, and do what they say."""
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(name):
+  """The example as a module of its own, anew each time: what it has jitted is its own, too."""
+  spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_embedding_learns_what_it_says(capsys):
+  result = load("embedding").main()
+  (loss_before, accuracy_before), (loss_after, accuracy_after) = result["before"], result["after"]
+  assert np.isfinite(result["losses"]).all()
+  assert np.mean(result["losses"][-10:]) < 0.1 * np.mean(result["losses"][:3])
+  assert loss_after < 0.1 * loss_before
+  assert 0.6 < accuracy_before < 0.9  # "three of four"
+  assert accuracy_after > 0.98
+  printed = capsys.readouterr().out
+  assert f"{accuracy_before:.1%}" in printed and f"{accuracy_after:.1%}" in printed
+
+
+def test_embedding_would_be_nan_with_a_root_by_hand(monkeypatch):
+  """The data hold what the example says they hold: pairs of points that coincide, off the diagonal and unpadded."""
+  example = load("embedding")
+
+  def by_hand(x, y=None, *, where=None):
+    y = x if y is None else y
+    squared = ((x[:, None] - y[None]) ** 2).sum(-1)
+    if where is not None:  # even with the care that the diagonal and the padding take
+      real = where[:, None] & where[None, :] & ~jnp.eye(len(x), dtype=bool)
+      squared = jnp.where(real, squared, 1.0)
+    return jnp.sqrt(squared)
+
+  monkeypatch.setattr(example, "distances", by_hand)
+  assert np.isnan(example.main(steps=6)["losses"][-1])
+
+
+def test_embedding_gradient_is_that_of_the_points_that_exist():
+  """Padding a batch changes neither the loss nor the gradient, and what stands in the padding reaches nothing."""
+  example = load("embedding")
+  rng = np.random.default_rng(0)
+  z, labels = rng.normal(size=(24, 2)), np.arange(24) % 3
+  z[5] = z[2]
+  exists = np.arange(32) < 24
+  padded = np.pad(z, ((0, 8), (0, 0)), constant_values=np.nan)
+  value_and_grad = jax.value_and_grad(example.margin_loss)
+  loss, gradient = value_and_grad(jnp.asarray(z), labels, np.ones(24, bool))
+  loss_padded, gradient_padded = value_and_grad(jnp.asarray(padded), np.pad(labels, (0, 8)), exists)
+  tolerance = 100 * float(jnp.finfo(loss.dtype).eps)
+  assert np.isfinite(gradient).all() and np.any(gradient)
+  assert float(loss_padded) == pytest.approx(float(loss), rel=tolerance)
+  np.testing.assert_allclose(gradient_padded[:24], gradient, rtol=tolerance, atol=tolerance)
+  assert not np.any(gradient_padded[24:])

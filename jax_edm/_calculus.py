@@ -106,6 +106,7 @@ def edm_vjp(x: jax.Array, g: jax.Array, y: jax.Array | None = None) -> jax.Array
 
   Returns:
     ``(..., n, d)``, equal to ``jax.vjp(edm, x)[1](g)[0]``; for two sets a pair, ``(..., n, d)`` and ``(..., m, d)``.
+    One for each matrix: not summed over leading axes along which ``x`` or ``y`` was broadcast.
     Its columns sum to zero, and the diagonal of ``g`` does not matter (one set). Coincident points contribute nothing.
 
   Raises:
@@ -141,7 +142,8 @@ def _jacobian(x: jax.Array, y: jax.Array | None) -> jax.Array | tuple[jax.Array,
   of_x = jnp.where(jnp.eye(left.shape[-2], dtype=bool)[:, None, :, None], difference[..., None, :], 0)
   of_y = jnp.where(jnp.eye(right.shape[-2], dtype=bool)[None, :, :, None], -difference[..., None, :], 0)
   if y is None:
-    return (of_x + of_y).astype(result)
+    hollow = jnp.eye(left.shape[-2], dtype=bool)[:, :, None, None]
+    return jnp.where(hollow, 0, of_x + of_y).astype(result)
   return of_x.astype(result), of_y.astype(result)
 
 

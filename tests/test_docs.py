@@ -13,11 +13,10 @@ import jax_edm
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()]
-MODULES = ["jax_edm"] + sorted(
-  f"jax_edm.{module.name}" for module in pkgutil.iter_modules(jax_edm.__path__) if module.name != "__main__"
-)
+ROOMS = sorted(module.name for module in pkgutil.iter_modules(jax_edm.__path__) if module.name != "__main__")
+MODULES = ["jax_edm", *(f"jax_edm.{room}" for room in ROOMS)]
 # A block that cannot run in a test has the line `<!-- no-test -->` before it.
-BLOCK = re.compile(r"^(?P<skip><!-- no-test -->\s*\n)?```python[^\n]*\n(?P<code>.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?ms)^(?P<skip><!-- no-test -->\s*\n)?```python[^\n]*\n(?P<code>.*?)^```[ \t]*$")
 
 
 @pytest.fixture
@@ -40,7 +39,8 @@ def blocks(text):
 
 
 def test_blocks_are_found_where_they_stand():
-  text = "a\n```python\nx = 1\n```\n<!-- no-test -->\n\n```python\n1 / 0\n```\n```sh\nls\n```\n```python\ny = x\n# 1\n```\n"
+  skipped = "<!-- no-test -->\n\n```python\n1 / 0\n```\n```sh\nls\n```\n"
+  text = f"a\n```python\nx = 1\n```\n{skipped}```python\ny = x\n# 1\n```\n"
   assert blocks(text) == ["\n" * 2 + "x = 1\n", "\n" * 13 + "y = x\n# 1\n"]
 
 

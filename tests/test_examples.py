@@ -28,7 +28,8 @@ def test_embedding_learns_what_it_says(capsys):
   assert 0.6 < accuracy_before < 0.9  # "three of four"
   assert accuracy_after > 0.98
   printed = capsys.readouterr().out
-  assert f"{accuracy_before:.1%}" in printed and f"{accuracy_after:.1%}" in printed
+  assert f"{accuracy_before:.1%}" in printed
+  assert f"{accuracy_after:.1%}" in printed
 
 
 def test_embedding_would_be_nan_with_a_root_by_hand(monkeypatch):
@@ -59,7 +60,8 @@ def test_embedding_gradient_is_that_of_the_points_that_exist():
   loss, gradient = value_and_grad(jnp.asarray(z), labels, np.ones(24, bool))
   loss_padded, gradient_padded = value_and_grad(jnp.asarray(padded), np.pad(labels, (0, 8)), exists)
   tolerance = 100 * float(jnp.finfo(loss.dtype).eps)
-  assert np.isfinite(gradient).all() and np.any(gradient)
+  assert np.isfinite(gradient).all()
+  assert np.any(gradient)
   assert float(loss_padded) == pytest.approx(float(loss), rel=tolerance)
   np.testing.assert_allclose(gradient_padded[:24], gradient, rtol=tolerance, atol=tolerance)
   assert not np.any(gradient_padded[24:])

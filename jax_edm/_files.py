@@ -1,0 +1,237 @@
+"""The user's files: read, checked, and written all at once or not at all.
+
+Whatever is wrong with a file is a ``UserError``, in the form that every message of the package has.
+"""
+
+import csv
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from jax_edm import _checks
+
+SUFFIXES = (".npy", ".csv")
+TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry and to the diagonal of a matrix
+
+
+class UserError(Exception):
+  """A mistake of the user: one line that says what is wrong and what to do."""
+
+
+def error(who: object, expected: str, got: str, advice: str) -> UserError:
+  return UserError(_checks.message(str(who), expected, got, advice))
+
+
+def read_points(path: Path) -> np.ndarray:
+  """Points, ``(n, d)``, float64 and finite."""
+  x = _read(path)
+  if not np.isfinite(x).all():
+    row = int(np.flatnonzero(~np.isfinite(x).all(1))[0])
+    raise error(path, "coordinates must be finite", f"{x[row]} for point {row + 1}", "Complete or drop that point")
+  return x
+
+
+def read_distances(path: Path, dim: int, *, squared: bool = False) -> np.ndarray:
+  """Distances, ``(n, n)``, float64 and symmetric, NaN where not measured and on the diagonal.
+
+  Enough of them, and connected, to place ``n`` points of ``dim`` coordinates.
+  """
+  measured = _symmetric(path, _read(path))
+  np.fill_diagonal(measured, np.nan)
+  if squared:
+    measured = np.sqrt(measured)
+  _check_enough(path, measured, dim)
+  return measured
+
+
+def check_output(path: Path) -> None:
+  if path.suffix not in SUFFIXES:
+    raise error("--output", "the file must end in .npy or .csv", str(path), "Choose one of the two")
+
+
+def write(path: Path, array: np.ndarray, header: str = "") -> None:
+  """An array as .npy, or as .csv with as many digits as its type holds."""
+  if path.suffix == ".npy":
+    np.save(path, array)
+  else:
+    digits = "%.9g" if array.dtype == np.float32 else "%.17g"
+    np.savetxt(path, array, digits, delimiter=",", header=header, comments="")
+
+
+@contextmanager
+def all_or_nothing(folder: Path) -> Iterator[Path]:
+  """A place to write into, made before the work starts; its files move to ``folder`` once everything has succeeded.
+
+  If anything fails, Ctrl-C included, nothing is left: neither a file, nor a folder that was not there before.
+  """
+  new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+  try:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      place = Path(tempfile.mkdtemp(prefix=".jax_edm_", dir=folder))
+      try:
+        yield place
+        for file in place.iterdir():
+          os.replace(file, folder / file.name)
+      finally:
+        shutil.rmtree(place)
+    except BaseException:
+      for parent in new:
+        if parent.exists():
+          parent.rmdir()
+      raise
+  except OSError as problem:
+    raise error(
+      "--output", "the folder must be writable", f"{folder}: {problem.strerror}", "Choose another one"
+    ) from problem
+
+
+def _read(path: Path) -> np.ndarray:
+  """A matrix of real numbers, float64; NaN where an entry is missing."""
+  if path.suffix not in SUFFIXES:
+    raise error(path, "the file must end in .npy or .csv", repr(path.suffix), "Convert it to one of the two")
+  try:
+    array = _read_npy(path) if path.suffix == ".npy" else _read_csv(path)
+  except OSError as problem:
+    raise error(path, "the file must be readable", str(problem.strerror), "Check the path") from problem
+  if array.ndim != 2 or array.size == 0:
+    raise error(path, "the file must hold a matrix", f"shape {array.shape}", "Save a two-dimensional array")
+  return array
+
+
+def _read_npy(path: Path) -> np.ndarray:
+  try:
+    array = np.load(path, allow_pickle=False)
+  except (ValueError, EOFError) as problem:
+    raise error(
+      path, "the file must be a NumPy array of numbers", "something else", "Write it with numpy.save"
+    ) from problem
+  if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+    got = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else "an archive of arrays"
+    raise error(path, "the file must be an array of real numbers", got, "Save one array of a floating-point type")
+  return array.astype(np.float64)
+
+
+def _read_csv(path: Path) -> np.ndarray:
+  try:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+      reader = csv.reader(file)
+      lines = [(reader.line_num, cells) for cells in reader if cells]
+  except (UnicodeDecodeError, csv.Error) as problem:
+    raise error(
+      path, "the file must be text, numbers between commas", "something else", "Export it as CSV"
+    ) from problem
+  if lines and not any(_is_number(cell) for cell in lines[0][1]) and any(cell.strip() for cell in lines[0][1]):
+    lines = lines[1:]  # a header
+  if not lines:
+    raise error(path, "the file must hold a matrix", "no numbers", "Write one line of numbers for each row")
+  first, width = lines[0][0], len(lines[0][1])
+  for number, cells in lines:
+    if len(cells) != width:
+      raise error(
+        path,
+        "all rows must have as many entries",
+        f"{width} in line {first} and {len(cells)} in line {number}",
+        "Leave an entry empty, or write nan, where there is none",
+      )
+    for cell in cells:
+      if cell.strip() and not _is_number(cell):
+        raise error(
+          path,
+          "entries must be numbers",
+          f"{cell.strip()!r} in line {number}",
+          "Remove text and labels; leave an entry empty where there is none",
+        )
+  return np.array([[float(cell) if cell.strip() else np.nan for cell in cells] for _, cells in lines])
+
+
+def _is_number(cell: str) -> bool:
+  try:
+    float(cell)
+  except ValueError:
+    return False
+  return True
+
+
+def _symmetric(path: Path, matrix: np.ndarray) -> np.ndarray:
+  """The matrix, with an entry that is missing on one side taken from the other."""
+  n, columns = matrix.shape
+  if n != columns:
+    raise error(path, "distances must form a square matrix", f"{n} rows of {columns} entries", "Save all of it")
+  if np.isnan(matrix).all():
+    raise error(path, "some distances must be measured", "none", "NaN and empty entries stand for missing ones")
+  for wrong, expected, advice in (
+    (np.isinf(matrix), "distances must be finite", "Write NaN where a distance is not measured"),
+    (matrix < 0, "distances must not be negative", "Write NaN where a distance is not measured"),
+  ):
+    _check_none(path, matrix, wrong, expected, advice)
+  rounding = TOLERANCE * np.nanmax(matrix)
+  _check_none(
+    path,
+    matrix,
+    np.eye(n, dtype=bool) & (matrix > rounding),
+    "the distance of a point to itself must be 0 or missing",
+    "Check that rows and columns list the points in one order",
+  )
+  asymmetric = np.abs(matrix - matrix.T) > rounding
+  if asymmetric.any():
+    i, j = (int(k) for k in np.argwhere(asymmetric)[0])
+    raise error(
+      path,
+      "distances must be symmetric",
+      f"{matrix[i, j]:g} in row {i + 1}, column {j + 1} and {matrix[j, i]:g} in row {j + 1}, column {i + 1}",
+      "Average the two, or write NaN for the one that you do not trust",
+    )
+  return np.fmax(matrix, matrix.T)
+
+
+def _check_none(path: Path, matrix: np.ndarray, wrong: np.ndarray, expected: str, advice: str) -> None:
+  if wrong.any():
+    i, j = (int(k) for k in np.argwhere(wrong)[0])
+    raise error(path, expected, f"{matrix[i, j]:g} in row {i + 1}, column {j + 1}", advice)
+
+
+def _check_enough(path: Path, measured: np.ndarray, dim: int) -> None:
+  known = ~np.isnan(measured)
+  n, pairs = len(known), int(known.sum()) // 2
+  if not 1 <= dim < n:
+    raise error(
+      "--dim", f"it must be at least 1 and less than the number of points, {n}", str(dim), "Choose a smaller one"
+    )
+  alone = np.flatnonzero(~known.any(1))
+  if alone.size:
+    raise error(
+      path, "every point must have a measured distance", f"none for point {alone[0] + 1}", "Drop it, or measure one"
+    )
+  parts = _connected_parts(known)
+  if parts > 1:
+    raise error(
+      path, "measured distances must connect all points", f"{parts} separate parts", "Fit each part by itself"
+    )
+  needed = n * dim - dim * (dim + 1) // 2  # coordinates, less those of a rigid motion
+  if pairs < needed:
+    raise error(
+      path,
+      f"{n} points in {dim} dimensions need at least {needed} distances",
+      f"{pairs}",
+      "Measure more, or choose a smaller --dim",
+    )
+  if not np.nanmax(measured) > 0:
+    raise error(path, "some points must differ", "distances that are all 0", "Check the file")
+
+
+def _connected_parts(known: np.ndarray) -> int:
+  unseen, parts = np.ones(len(known), bool), 0
+  while unseen.any():
+    parts += 1
+    front = np.zeros_like(unseen)
+    front[np.argmax(unseen)] = True
+    while front.any():
+      unseen &= ~front
+      front = known[front].any(0) & unseen
+  return parts

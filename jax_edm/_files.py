@@ -49,9 +49,9 @@ def read_distances(path: Path, dim: int, *, squared: bool = False) -> np.ndarray
   return measured
 
 
-def check_output(path: Path) -> None:
+def check_suffix(who: object, path: Path) -> None:
   if path.suffix not in SUFFIXES:
-    raise error("--output", "the file must end in .npy or .csv", str(path), "Choose one of the two")
+    raise error(who, "the file must end in .npy or .csv", repr(path.name), "Choose one of the two formats")
 
 
 def write(path: Path, array: np.ndarray, header: str = "") -> None:
@@ -93,8 +93,7 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
 
 def _read(path: Path) -> np.ndarray:
   """A matrix of real numbers, float64; NaN where an entry is missing."""
-  if path.suffix not in SUFFIXES:
-    raise error(path, "the file must end in .npy or .csv", repr(path.suffix), "Convert it to one of the two")
+  check_suffix(path, path)
   try:
     array = _read_npy(path) if path.suffix == ".npy" else _read_csv(path)
   except OSError as problem:

@@ -32,7 +32,11 @@ BAD = {
     r"where must have one entry for each point of x. Got where \(5,\) and x \(4, 3\). Give it the shape \(4,\)",
     lambda f: f(X, where=np.ones(5, bool)),
   ),
-  "where of pairs": (ValueError, r"leading axes of where", lambda f: f(jnp.ones((2, 4, 3)), where=np.ones((3, 4), bool))),
+  "where of pairs": (
+    ValueError,
+    r"leading axes of where",
+    lambda f: f(jnp.ones((2, 4, 3)), where=np.ones((3, 4), bool)),
+  ),
   "where scalar": (ValueError, r"where must have one entry", lambda f: f(X, where=np.bool_(True))),
   "where of floats": (TypeError, r"where must be boolean.* Got dtype float32", lambda f: f(X, where=jnp.ones(4))),
   "where_y alone": (ValueError, r"where_y needs y", lambda f: f(X, where_y=MASK)),

@@ -97,14 +97,15 @@ def in_shard_map(inner):
     total, specs = sharded_total(f, len(z))
 
     def local(z, v):
-      return inner(total, v, *z)
+      return inner(total, lambda part: lax.psum(part, "i"), v, *z)
 
     return jax.shard_map(local, mesh=mesh_of_four(), in_specs=(specs, specs), out_specs=specs)(z, tuple(v))
 
   def reference(f, v, *z):
     if len(z) == 2:
-      return inner(scalar(f), v, *z)
-    parts = [inner(scalar(f), (t,), a) for a, t in zip(jnp.split(z[0], 4), jnp.split(v[0], 4), strict=True)]
+      return inner(scalar(f), lambda part: part, v, *z)
+    pieces = zip(jnp.split(z[0], 4), jnp.split(v[0], 4), strict=True)
+    parts = [inner(scalar(f), lambda part: part, (t,), a) for a, t in pieces]
     return [jnp.concatenate([p[0] for p in parts])]
 
   run.reference = reference
@@ -162,7 +163,7 @@ FIRST_ORDER = {
   "cond": conditional,
   "sharded jit": sharded_jit,
   "export": exported,
-  "shard_map of grad": in_shard_map(lambda total, v, *z: gradient(total)(*z)),
+  "shard_map of grad": in_shard_map(lambda total, across, v, *z: gradient(total)(*z)),
 }
 SECOND_ORDER = {
   "forward over reverse": lambda f, v, *z: jvp(gradient(scalar(f)), v)(*z),
@@ -176,9 +177,11 @@ SECOND_ORDER = {
   "vmap of an HVP": lambda f, v, *z: jax.vmap(lambda *v: jvp(gradient(scalar(f)), v)(*z))(*stacked(*v)),
   "HVP of vmap": lambda f, v, *z: jvp(gradient(lambda *z: jnp.cos(jax.vmap(f)(*z)).sum()), stacked(*v))(*stacked(*z)),
   "grad through training": unrolled_training,
-  "shard_map of an HVP": in_shard_map(lambda total, v, *z: jvp(gradient(total), v)(*z)),
-  "shard_map of grad of jvp": in_shard_map(lambda total, v, *z: gradient(jvp(total, v))(*z)),
-  "shard_map of grad of grad": in_shard_map(lambda total, v, *z: reverse_again(total, v)(*z)),
+  "shard_map of an HVP": in_shard_map(lambda total, across, v, *z: jvp(gradient(total), v)(*z)),
+  "shard_map of grad of jvp": in_shard_map(lambda total, across, v, *z: gradient(jvp(total, v))(*z)),
+  "shard_map of grad of grad": in_shard_map(
+    lambda total, across, v, *z: gradient(lambda *z: across((gradient(total)(*z)[0] * v[0]).sum()))(*z)
+  ),
 }
 SMALL_ONLY = {
   "jacrev": lambda f, v, *z: jax.jacrev(f, tuple(range(len(z))))(*z),
@@ -218,7 +221,9 @@ def check(f, transform, shapes, dtype, method, jitted):
 @pytest.mark.usefixtures("double_precision")
 def test_small_in_float64(name, sets, f):
   method = None if f is edm else "gram"
-  check(f, {**FIRST_ORDER, **SECOND_ORDER, **SMALL_ONLY}[name], [(8, 3), (5, 3)][:sets], jnp.float64, method, jitted=True)
+  check(
+    f, {**FIRST_ORDER, **SECOND_ORDER, **SMALL_ONLY}[name], [(8, 3), (5, 3)][:sets], jnp.float64, method, jitted=True
+  )
 
 
 @pytest.mark.parametrize("sets", [1, 2])

@@ -58,7 +58,9 @@ def test_products_are_mirrored_where_the_hardware_promises_no_symmetry():
 
 @pytest.mark.parametrize("f", [edm, distances])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("n", "m", "d"), [(0, 0, 0), (0, 4, 3), (4, 0, 3), (4, 5, 0), (1, 1, 1), (3, 1, 1), (0, 0, 20)])
+@pytest.mark.parametrize(
+  ("n", "m", "d"), [(0, 0, 0), (0, 4, 3), (4, 0, 3), (4, 5, 0), (1, 1, 1), (3, 1, 1), (0, 0, 20)]
+)
 def test_empty_and_single(n, m, d, method, f):
   x, y = jnp.ones((n, d)), jnp.zeros((m, d))
   assert f(x, y, method=method).shape == (n, m)

@@ -102,7 +102,7 @@ def test_coincident_points_are_at_distance_zero(d, method, rng):
   """Within one set and across two, for any d and either method, at an offset too."""
   base = cloud(rng, 40, d, 5)
   x, y = base[rng.integers(0, 40, 90)], base
-  for a in both(lambda x, y: distances(x, y, method=method), x, y) + [distances(x, method=method)]:
+  for a in [*both(lambda x, y: distances(x, y, method=method), x, y), distances(x, method=method)]:
     expected = oracle.distances(x, y if a.shape[1] == 40 else x)
     np.testing.assert_array_equal(np.asarray(a) == 0, expected == 0)
 

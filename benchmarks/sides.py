@@ -1,0 +1,88 @@
+"""What is compared: our functions, the formulas that users write in JAX, and other libraries where installed."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jax_edm
+
+Matrix = Callable[[jax.Array], jax.Array]
+
+
+def broadcast(x: jax.Array) -> jax.Array:
+  """The line that users write."""
+  return ((x[:, None] - x[None]) ** 2).sum(-1)
+
+
+def unrolled(x: jax.Array) -> jax.Array:
+  """The broadcast form without its third axis: the best plain formula for few coordinates."""
+  columns = [x[:, k] for k in range(x.shape[1])]
+  return sum(((c[:, None] - c[None]) ** 2 for c in columns[1:]), start=(columns[0][:, None] - columns[0][None]) ** 2)
+
+
+def product(x: jax.Array) -> jax.Array:
+  """``|x|^2 + |y|^2 - 2 <x, y>``, uncentred and unclipped: the cheapest formula whose gradient is right."""
+  squares = (x * x).sum(-1)
+  return squares[:, None] + squares[None] - 2 * jnp.dot(x, x.T, precision="highest")
+
+
+def plain(d: int) -> dict[str, Matrix]:
+  """The formulas whose autodiff may be the best; the unrolled one stops being so long before 16 coordinates."""
+  formulas: dict[str, Matrix] = {"autodiff, product": product}
+  if d <= 16:
+    formulas["autodiff, unrolled"] = unrolled
+  if d <= 32:
+    formulas["autodiff, broadcast"] = broadcast
+  return formulas
+
+
+def ours(x: jax.Array) -> jax.Array:
+  return jax_edm.edm(x)
+
+
+def pull(f: Matrix) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """The VJP for a given cotangent."""
+  return lambda x, g: jax.vjp(f, x)[1](g)[0]
+
+
+def stress(f: Matrix) -> Callable[[jax.Array, jax.Array], Any]:
+  """Value and gradient of the sum of squared differences to a target."""
+  return jax.value_and_grad(lambda x, target: ((f(x) - target) ** 2).sum())
+
+
+def libraries(x: np.ndarray) -> dict[str, Callable[[], Any]]:
+  """Squared distances of one set, by other libraries, on the same two cores."""
+  sides: dict[str, Callable[[], Any]] = {}
+  if importlib.util.find_spec("scipy"):
+    from scipy.spatial.distance import cdist
+
+    sides["scipy"] = lambda: cdist(x, x, "sqeuclidean")
+  if importlib.util.find_spec("sklearn"):
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    sides["scikit-learn"] = lambda: euclidean_distances(x, squared=True)
+  if importlib.util.find_spec("torch"):
+    import torch
+
+    points = torch.from_numpy(x)
+    sides["torch"] = lambda: torch.cdist(points, points).square_()
+  return sides
+
+
+def torch_stress(x: np.ndarray, target: np.ndarray) -> Callable[[], Any] | None:
+  """Value and gradient of the stress of squared distances, through ``torch.cdist`` and its autograd."""
+  if not importlib.util.find_spec("torch"):
+    return None
+  import torch
+
+  points, wanted = torch.from_numpy(x).requires_grad_(), torch.from_numpy(target)
+
+  def side() -> Any:
+    loss = ((torch.cdist(points, points).square() - wanted) ** 2).sum()
+    return loss.detach().numpy(), torch.autograd.grad(loss, points)[0].numpy()
+
+  return side

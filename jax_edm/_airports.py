@@ -1,0 +1,186 @@
+"""The main job: 3,376 airports on a sphere, from a tenth of their distances, with noise.
+
+An error along the vertical hardly changes the distances to other points of a cap: free in space, the airports are
+recovered with errors that point up and down. The job knows that they lie on a sphere, not how large it is; so the last
+stage of the descent goes through a map from directions and *one* radius to points.
+"""
+
+import csv
+import time
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jax_edm import _files, _fit
+
+RADIUS = 6371.0  # of the Earth, in km
+FRACTION = 0.1  # of the distances is measured
+NOISE = 0.01  # standard deviation, relative to the root mean square of the measured distances
+EXAGGERATION = 20  # of the errors in the map
+# Of the maps: longitudes, east of Greenwich, and latitudes.
+WESTMOST = 90
+ALL = ((WESTMOST, 300), (-20, 75))
+CONTIGUOUS = ((234, 294), (24, 50))
+
+
+class Airports(NamedTuple):
+  codes: list[str]
+  names: list[str]
+  positions: np.ndarray  # (n, 3), km
+
+
+def run(output: Path, seed: int, count: int | None = None, fraction: float = FRACTION) -> list[str]:
+  """``python -m jax_edm``; the lines of the report. ``count`` takes only so many of the airports."""
+  begin = time.perf_counter()
+  with _files.all_or_nothing(output) as place:
+    airports = load(count)
+    measured, noise = measure(airports.positions, fraction, seed)
+    target = _fit.prepare(measured)
+    with _fit.progress(_fit.steps(len(measured)) + ON_SPHERE.steps) as bar:
+      free = _fit.recover(target, 3, seed, bar)
+      points = descend_on_sphere(free, target, bar)
+    free, points = free * target.unit, points * target.unit
+    radius = fit_sphere(points)[1]
+    aligned = align(points, airports.positions)
+    errors = np.linalg.norm(aligned - airports.positions, axis=1)
+    free_errors = np.linalg.norm(align(free, airports.positions) - airports.positions, axis=1)
+    write_table(airports, aligned, errors, place / "points.csv")
+    draw(airports.positions, aligned, place / "map.png")
+  return [
+    _fit.line("airports", f"{len(points):,} on a sphere of {RADIUS:,.0f} km, {_fit.about_pairs(measured)}"),
+    _fit.line("noise", f"{noise:.1f} km on each, {NOISE:.0%} of the root mean square distance"),
+    _fit.line("gradient check", _fit.gradient_check(points)),
+    _fit.line("stress", f"{_fit.stress(points, measured):.2e} of the root mean square distance"),
+    _fit.line("error", f"{rms(errors):.2f} km root mean square ({rms(free_errors):.2f} km before the sphere)"),
+    _fit.line("radius", f"{radius:,.1f} km, {radius / RADIUS - 1:+.3%} off"),
+    _fit.line("wrote", f"{output / 'points.csv'}, {output / 'map.png'}"),
+    _fit.line("time", f"{time.perf_counter() - begin:.1f} s"),
+  ]
+
+
+def load(count: int | None = None) -> Airports:
+  """The airports, or ``count`` of them, evenly spread over the table."""
+  with (resources.files("jax_edm") / "data" / "us_airports.csv").open(encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+  rows = [rows[k] for k in np.linspace(0, len(rows) - 1, count or len(rows)).astype(int)]
+  latitude, longitude = (np.radians([float(row[key]) for row in rows]) for key in ("latitude", "longitude"))
+  level = np.cos(latitude)
+  up = np.stack([level * np.cos(longitude), level * np.sin(longitude), np.sin(latitude)], 1)
+  return Airports([row["iata"] for row in rows], [row["name"] for row in rows], RADIUS * up)
+
+
+def measure(positions: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, float]:
+  """A fraction of the distances, with normal noise, and its standard deviation; NaN where not measured."""
+  n, random = len(positions), np.random.default_rng(seed)
+  i, j = np.nonzero(np.triu(random.random((n, n)) < fraction, 1))
+  exact = np.linalg.norm(positions[i] - positions[j], axis=1)
+  noise = NOISE * rms(exact)
+  measured = np.full((n, n), np.nan)
+  measured[i, j] = measured[j, i] = np.abs(exact + noise * random.standard_normal(len(exact)))
+  return measured, noise
+
+
+def rms(errors: np.ndarray) -> float:
+  return float(np.sqrt(np.mean(errors**2)))
+
+
+def descend_on_sphere(free: np.ndarray, target: _fit.Target, bar: _fit.Bar) -> np.ndarray:
+  """Points of one sphere, of whatever radius fits the distances best, starting near ``free``."""
+  centre, radius = fit_sphere(free)
+  params = (jnp.asarray((free - centre)[None], jnp.float32), jnp.asarray([radius], jnp.float32))
+  params = (jax.vmap(_on_sphere)(params), params[1])  # directions of this length move as far as their points
+  # Scaled together, points keep their directions; the mean square of the distances is 1 at this radius.
+  curvature = (target.curvature, jnp.float32(2 / radius**2))
+  params, _ = _fit.descend(ON_SPHERE, params, curvature, target, bar)
+  return np.asarray(jax.vmap(_on_sphere)(params)[0], np.float64)
+
+
+def _on_sphere(params: tuple[jax.Array, jax.Array]) -> jax.Array:
+  directions, radius = params
+  return radius * directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
+
+
+ON_SPHERE = _fit.Stage(steps=200, momentum=0.98, dim=3, place=_on_sphere)
+
+
+def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
+  """Centre and radius by linear least squares: ``|p|^2 = 2 <c, p> + (r^2 - |c|^2)``."""
+  system = np.column_stack([2 * points, np.ones(len(points))])
+  *centre, rest = np.linalg.lstsq(system, (points**2).sum(1))[0]
+  return np.array(centre), float(np.sqrt(rest + np.dot(centre, centre)))
+
+
+def align(points: np.ndarray, positions: np.ndarray) -> np.ndarray:
+  """Procrustes: ``points`` moved and turned, and mirrored where that is better, onto ``positions``; never scaled."""
+  centre, middle = points.mean(0), positions.mean(0)
+  left, _, right = np.linalg.svd((points - centre).T @ (positions - middle))
+  return (points - centre) @ left @ right + middle
+
+
+def write_table(airports: Airports, points: np.ndarray, errors: np.ndarray, file: Path) -> None:
+  with file.open("w", newline="", encoding="utf-8") as out:
+    table = csv.writer(out)
+    table.writerow(["iata", "name", "x", "y", "z", "latitude", "longitude", "error_km"])
+    rows = zip(airports.codes, airports.names, points, _degrees(points), errors, strict=True)
+    for code, name, (x, y, z), (latitude, longitude), error in rows:
+      numbers = [f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", f"{latitude:.5f}", f"{longitude:.5f}", f"{error:.3f}"]
+      table.writerow([code, name, *numbers])
+
+
+def _degrees(points: np.ndarray) -> np.ndarray:
+  """Latitudes and longitudes, ``(n, 2)``."""
+  x, y, z = points.T
+  return np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], 1))
+
+
+def draw(positions: np.ndarray, points: np.ndarray, file: Path) -> None:
+  """Recovered over true: the lower 48 states with exaggerated errors, all airports, and how large the errors are."""
+  figure = Figure(figsize=(12, 11.5), layout="constrained")
+  panels = figure.subplot_mosaic("AA;BC", height_ratios=(2.1, 1), width_ratios=(1.7, 1))
+  true, found = (_from_west(_degrees(p)) for p in (positions, points))
+
+  axes = panels["A"]
+  ends = true + EXAGGERATION * (found - true)
+  axes.plot(*np.stack([true, ends], 1).transpose(2, 1, 0), color="C3", linewidth=0.6, zorder=1)
+  axes.plot([], [], color="C3", linewidth=0.6, label=f"error, {EXAGGERATION} times as long")
+  axes.scatter(*true.T, s=14, facecolors="none", edgecolors="0.55", linewidths=0.6, zorder=2, label="true")
+  axes.scatter(*found.T, s=4, color="C0", linewidths=0, zorder=3, label="recovered")
+  axes.legend(loc="lower left", framealpha=1, markerscale=2)
+  _as_map(axes, *CONTIGUOUS, step=10)
+  axes.set_title("The contiguous United States")
+
+  axes = panels["B"]
+  axes.scatter(*true.T, s=10, facecolors="none", edgecolors="0.55", linewidths=0.5)
+  axes.scatter(*found.T, s=2, color="C0", linewidths=0)
+  _as_map(axes, *ALL, step=30)
+  axes.set_title(f"All {len(points):,} airports")
+
+  axes = panels["C"]
+  errors = np.linalg.norm(points - positions, axis=1)
+  axes.hist(errors, bins=40, color="C0")
+  axes.axvline(rms(errors), color="C3", label=f"root mean square {rms(errors):.2f} km")
+  axes.legend()
+  axes.set(title="Errors", xlabel="km", ylabel="airports")
+  figure.savefig(file, dpi=150)
+
+
+def _from_west(degrees: np.ndarray) -> np.ndarray:
+  """Longitude and latitude, ``(n, 2)``; longitudes begin in Asia, so that the Pacific is not cut."""
+  latitude, longitude = degrees.T
+  return np.stack([(longitude - WESTMOST) % 360 + WESTMOST, latitude], 1)
+
+
+def _as_map(axes: Axes, longitudes: tuple[int, int], latitudes: tuple[int, int], step: int) -> None:
+  axes.set(xlim=longitudes, ylim=latitudes)
+  east, north = (np.arange(-(-low // step) * step, high + 1, step) for low, high in (longitudes, latitudes))
+  axes.set_xticks(east, [f"{min(k, 360 - k)}°{'E' if k <= 180 else 'W'}" for k in east])
+  axes.set_yticks(north, [f"{abs(k)}°{'N' if k > 0 else 'S' if k < 0 else ''}" for k in north])
+  axes.set_aspect(1 / np.cos(np.radians(np.mean(latitudes))))
+  axes.grid(color="0.9")
+  axes.set_axisbelow(True)

@@ -218,7 +218,7 @@ def main() -> int:
   for group in GROUPS:
     for case in group():
       if options.only in case.name:
-        results.append(measure(case, 0.0 if options.quick else 6.0))
+        results.append(measure(case, 0.0 if options.quick else 3.0))
         show(results[-1])
   goals = [row for result in results for row in result["rows"] if row["goal"] is not None]
   print(f"\n{sum(row['ratio'] >= row['goal'] for row in goals)} of {len(goals)} goals reached")

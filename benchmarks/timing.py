@@ -15,7 +15,7 @@ Side = Callable[[], Any]
 TIMED_CALLS = 3
 
 
-def medians(sides: dict[str, Side], budget_s: float = 6.0, least_rounds: int = 5) -> dict[str, float]:
+def medians(sides: dict[str, Side], budget_s: float = 3.0, least_rounds: int = 5) -> dict[str, float]:
   """Seconds for each side, from as many rounds as the budget allows, and at least a few."""
   times: dict[str, list[float]] = {name: [] for name in sides}
   for side in sides.values():  # compiles

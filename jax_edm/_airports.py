@@ -93,20 +93,32 @@ def rms(errors: np.ndarray) -> float:
 def descend_on_sphere(free: np.ndarray, target: _fit.Target, bar: _fit.Bar) -> np.ndarray:
   """Points of one sphere, of whatever radius fits the distances best, starting near ``free``."""
   centre, radius = fit_sphere(free)
-  params = (jnp.asarray((free - centre)[None], jnp.float32), jnp.asarray([radius], jnp.float32))
-  params = (jax.vmap(_on_sphere)(params), params[1])  # directions of this length move as far as their points
-  # Scaled together, points keep their directions; the mean square of the distances is 1 at this radius.
-  curvature = (target.curvature, jnp.float32(2 / radius**2))
-  params, _ = _fit.descend(ON_SPHERE, params, curvature, target, bar)
+  up = (free.mean(0) - centre) / np.linalg.norm(free.mean(0) - centre)
+  frame = np.linalg.svd(up[None])[2]  # its first row is up, or down
+  frame *= np.sign(frame[0] @ up)
+  x = jnp.asarray((free - centre - radius * up) @ frame.T, jnp.float32)
+  params = (_on_sphere((x, jnp.float32(radius))), jnp.float32(radius))
+
+  def slope(radius: jax.Array) -> jax.Array:
+    return jax.grad(lambda radius: _fit.squared_stress(_on_sphere((params[0], radius)), target))(radius)
+
+  curvature = (target.curvature, jax.jit(jax.grad(slope))(params[1]))
+  params, _ = _fit.descend(ON_SPHERE, jax.tree.map(lambda a: a[None], params), curvature, target, bar)
   return np.asarray(jax.vmap(_on_sphere)(params)[0], np.float64)
 
 
 def _on_sphere(params: tuple[jax.Array, jax.Array]) -> jax.Array:
-  directions, radius = params
-  return radius * directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
+  """Points moved straight up or down, onto the sphere of a radius whose top is the origin.
+
+  A larger sphere has the same top: the points stay near their places while it bends them less. With a fixed centre
+  they would all drift apart, and the descent would need hundreds of steps to find the radius.
+  """
+  points, radius = params
+  from_centre = points + radius * jnp.eye(3)[0]
+  return radius * (from_centre / jnp.linalg.norm(from_centre, axis=1, keepdims=True) - jnp.eye(3)[0])
 
 
-ON_SPHERE = _fit.Stage(steps=200, momentum=0.98, dim=3, place=_on_sphere)
+ON_SPHERE = _fit.Stage(steps=100, momentum=0.9, dim=3, place=_on_sphere)
 
 
 def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:

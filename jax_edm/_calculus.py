@@ -6,11 +6,15 @@ r"""The derivative of an EDM itself, as arrays: the question that this project s
 form, without ever making it. ``jax_edm._rules`` derives the two; ``docs/derivation.md`` tells the whole story.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jax_edm import _checks, _rules
 from jax_edm._edm import choose_form, dtypes
+from jax_edm._kernels import Points
 
 
 def edm_jacobian(x: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
@@ -129,46 +133,54 @@ def edm_vjp(x: jax.Array, g: jax.Array, y: jax.Array | None = None) -> jax.Array
   other = x if y is None else y
   batch = jnp.broadcast_shapes(x.shape[:-2], other.shape[:-2])
   _checks.same_shape("edm_vjp", "g", g, (*batch, x.shape[-2], other.shape[-2]), "the matrix")
-  result = _vjp(g, (x,) if y is None else (x, y))
-  return result[0] if y is None else result
+  return _vjp(g, (x,) if y is None else (x, y))
 
 
 @jax.jit
 def _jacobian(x: jax.Array, y: jax.Array | None) -> jax.Array | tuple[jax.Array, jax.Array]:
-  result, compute = dtypes(*([x] if y is None else [x, y]))
-  left, right = (a.astype(compute) for a in (x, x if y is None else y))
-  difference = 2 * (left[..., :, None, :] - right[..., None, :, :])  # 2 (x_il - y_jl)
-  # Selected, not multiplied by 0: a point that is not finite stays in its own rows.
-  of_x = jnp.where(jnp.eye(left.shape[-2], dtype=bool)[:, None, :, None], difference[..., None, :], 0)
-  of_y = jnp.where(jnp.eye(right.shape[-2], dtype=bool)[None, :, :, None], -difference[..., None, :], 0)
+  def of_one_set(x: jax.Array) -> jax.Array:
+    of_x, of_y = of_two_sets(x, x)
+    return jnp.where(jnp.eye(x.shape[0], dtype=bool)[:, :, None, None], 0, of_x + of_y)
+
+  def of_two_sets(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    difference = 2 * (x[:, None] - y[None])[:, :, None, :]  # 2 (x_il - y_jl)
+    # Selected, not multiplied by 0: a point that is not finite stays in its own rows.
+    of_x = jnp.where(jnp.eye(x.shape[0], dtype=bool)[:, None, :, None], difference, 0)
+    of_y = jnp.where(jnp.eye(y.shape[0], dtype=bool)[None, :, :, None], -difference, 0)
+    return of_x, of_y
+
   if y is None:
-    hollow = jnp.eye(left.shape[-2], dtype=bool)[:, :, None, None]
-    return jnp.where(hollow, 0, of_x + of_y).astype(result)
-  return of_x.astype(result), of_y.astype(result)
+    return _of_each(of_one_set, "(n,d)->(n,n,n,d)", (x,), x)
+  return _of_each(of_two_sets, "(n,d),(m,d)->(n,m,n,d),(n,m,m,d)", (x, y), x, y)
 
 
 @jax.jit
-def _jvp(z: tuple[jax.Array, ...], w: tuple[jax.Array, ...]) -> jax.Array:
-  result, compute = dtypes(*z)
+def _jvp(z: Points, w: Points) -> jax.Array:
   form = choose_form(None, z[0].shape[-1])
 
-  def of_one(*arrays: jax.Array) -> jax.Array:
-    arrays = _rules.together(*arrays)
-    return 2 * _rules.bilinear(form, arrays[: len(z)], arrays[len(z) :])
+  def of_one(*points_and_tangents: jax.Array) -> jax.Array:
+    half = len(points_and_tangents) // 2
+    return jax.jvp(lambda *z: _rules.edm(form, z), points_and_tangents[:half], points_and_tangents[half:])[1]
 
   signature = "(n,d),(n,d)->(n,n)" if len(z) == 1 else "(n,d),(m,d),(n,d),(m,d)->(n,m)"
-  return jnp.vectorize(of_one, signature=signature)(*(a.astype(compute) for a in (*z, *w))).astype(result)
+  return _of_each(of_one, signature, z, *z, *w)
 
 
 @jax.jit
-def _vjp(g: jax.Array, z: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-  result, compute = dtypes(*z)
+def _vjp(g: jax.Array, z: Points) -> jax.Array | Points:
   form = choose_form(None, z[0].shape[-1])
 
-  def of_one(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    g, *z = _rules.together(*arrays)
-    return tuple(2 * p for p in _rules.adjoint(form, g, tuple(z)))
+  def of_one(g: jax.Array, *z: jax.Array) -> jax.Array | Points:
+    bars = jax.vjp(lambda *z: _rules.edm(form, z), *z)[1](g)
+    return bars[0] if len(z) == 1 else bars
 
   signature = "(n,n),(n,d)->(n,d)" if len(z) == 1 else "(n,m),(n,d),(m,d)->(n,d),(m,d)"
-  bars = jnp.vectorize(of_one, signature=signature)(*(a.astype(compute) for a in (g, *z)))
-  return tuple(bar.astype(result) for bar in (bars if isinstance(bars, tuple) else (bars,)))
+  return _of_each(of_one, signature, z, g, *z)
+
+
+def _of_each(function: Callable[..., Any], signature: str, z: Points, *arrays: jax.Array) -> Any:
+  """``function`` of each member of the batch, computed and returned in the dtypes that go with the points ``z``."""
+  result, compute = dtypes(*z)
+  return jax.tree.map(
+    lambda a: a.astype(result), jnp.vectorize(function, signature=signature)(*(a.astype(compute) for a in arrays))
+  )

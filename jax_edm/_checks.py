@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-METHODS = (None, "difference", "gram")
+METHODS = ("difference", "gram")
 
 
 def message(function: str, expected: str, got: str, advice: str) -> str:
@@ -24,6 +24,10 @@ def points(function: str, name: str, x: Any) -> None:
     if not jnp.issubdtype(x.dtype, jnp.complexfloating):
       advice = "Convert it to a floating type; a mask goes into where="
     raise TypeError(message(function, f"{name} must hold real numbers", f"dtype {x.dtype}", advice))
+  if x.dtype.itemsize > 8 or "int4" in x.dtype.name or "int2" in x.dtype.name:
+    raise TypeError(
+      message(function, f"{name} must be of 8 to 64 bits", f"dtype {x.dtype}", f"Convert it with {name}.astype")
+    )
   if len(x.shape) < 2:
     raise ValueError(
       message(
@@ -35,8 +39,8 @@ def points(function: str, name: str, x: Any) -> None:
     )
 
 
-def pair(function: str, x: Any, y: Any) -> None:
-  """Two sets that can be measured against each other."""
+def pair(function: str, x: Any, y: Any) -> tuple[int, ...]:
+  """Two sets that can be measured against each other; the leading axes of their matrices."""
   if x.shape[-1] != y.shape[-1]:
     raise ValueError(
       message(
@@ -46,11 +50,18 @@ def pair(function: str, x: Any, y: Any) -> None:
         "Pad the shorter points, or drop a coordinate",
       )
     )
-  _batch(function, "y", y.shape[:-2], x.shape[:-2], f"x {x.shape} and y {y.shape}")
+  got = f"x {x.shape} {x.dtype} and y {y.shape} {y.dtype}"
+  try:
+    jnp.promote_types(x.dtype, y.dtype)
+  except (TypeError, ValueError):
+    raise TypeError(
+      message(function, "x and y must have dtypes that promote to each other", got, "Convert one of them")
+    ) from None
+  return _batch(function, "y", y.shape[:-2], x.shape[:-2], got)
 
 
-def mask(function: str, name: str, where: Any, points_name: str, x: Any) -> None:
-  """``(..., n)`` booleans for the points ``x``, ``(..., n, d)``."""
+def mask(function: str, name: str, where: Any, points_name: str, x: Any, batch: tuple[int, ...]) -> tuple[int, ...]:
+  """``(..., n)`` booleans for the points ``x``, ``(..., n, d)``; the leading axes of the matrices."""
   _array(function, name, where)
   if where.dtype != np.bool_:
     raise TypeError(
@@ -71,11 +82,11 @@ def mask(function: str, name: str, where: Any, points_name: str, x: Any) -> None
         f"Give it the shape {(*x.shape[:-2], x.shape[-2])}",
       )
     )
-  _batch(function, name, where.shape[:-1], x.shape[:-2], got)
+  return _batch(function, name, where.shape[:-1], batch, f"{name} {where.shape} for matrices {(*batch, '...')}")
 
 
 def method(function: str, value: Any) -> None:
-  if value not in METHODS:
+  if not (value is None or (isinstance(value, str) and value in METHODS)):
     raise ValueError(
       message(
         function,
@@ -117,11 +128,12 @@ def _array(function: str, name: str, x: Any) -> None:
     )
 
 
-def _batch(function: str, name: str, batch: tuple[int, ...], other: tuple[int, ...], got: str) -> None:
+def _batch(function: str, name: str, batch: tuple[int, ...], other: tuple[int, ...], got: str) -> tuple[int, ...]:
+  """The leading axes that the two broadcast to."""
   if batch == other:
-    return
+    return batch
   try:
-    np.broadcast_shapes(batch, other)
+    return np.broadcast_shapes(batch, other)
   except ValueError:
     raise ValueError(
       message(

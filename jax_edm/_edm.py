@@ -52,9 +52,10 @@ def edm(
   Derivatives: all modes, all orders. Reverse mode runs ``2 (diag(G1 + G'1) - G - G') X`` (one set), forward mode
   ``2 <x_i - y_j, dx_i - dy_j>``. Smooth everywhere, coincident points included.
 
-  Accuracy: ``"difference"`` has a relative error of about d eps in *every* entry. ``"gram"`` has an error of about eps
-  times the squared distances of the two points from the midst of ``y``; an entry below that error is 0. See
-  ``docs/numerics.md``; ``tests/test_numerics.py`` holds each sentence of it.
+  Accuracy: ``"difference"`` has a relative error of about d eps in *every* entry, and as good a gradient. ``"gram"``
+  has an error of about eps times the squared distances of the two points from the midst of ``y``; an entry below that
+  error is 0. Gradients of ``"gram"`` and of ``None`` have an error of about eps times the cotangents times the distances
+  from the midst. See ``docs/numerics.md``; ``tests/test_numerics.py`` holds each sentence of it.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -102,8 +103,10 @@ def distances(
   are **zero** there, the subgradient of least norm, so that the diagonal of one set, a duplicated point and padding
   contribute nothing and nothing is NaN. Anywhere else they are the derivatives of the root.
 
-  Accuracy: that of :func:`edm`, halved. With ``"gram"``, points that are closer to each other than about
-  ``sqrt((4 + sqrt(d)) eps)`` times their distance from the midst of ``y`` (0.1 % in float32, d=64) count as coincident.
+  Accuracy: that of :func:`edm`, halved for the entries. The gradient multiplies by 1 / r: for pairs that are close
+  together in a wide cloud, where its digits matter, take ``"difference"``. With ``"gram"``, points that are closer to
+  each other than about ``sqrt((4 + sqrt(d)) eps)`` times their distance from the midst of ``y`` (0.1 % in float32, d=64)
+  count as coincident.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -125,23 +128,24 @@ def choose_form(method: Method, d: int) -> Form:
   return "fast" if method is None and d <= SMALL_DIMENSION else "gram"
 
 
-def dtypes(*arrays: Any) -> tuple[jnp.dtype, jnp.dtype]:
+def dtypes(*arrays: jax.Array) -> tuple[jnp.dtype, jnp.dtype]:
   """The dtype of the result, and the dtype to compute in: float32, or float64."""
-  result = jnp.result_type(*(a.dtype for a in arrays), float)
+  result = jnp.result_type(*arrays, float)
   return result, result if result.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
 def _check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) -> None:
   _checks.points(function, "x", x)
+  batch = x.shape[:-2]
   if y is not None:
     _checks.points(function, "y", y)
-    _checks.pair(function, x, y)
+    batch = _checks.pair(function, x, y)
   if where is not None:
-    _checks.mask(function, "where", where, "x", x)
+    batch = _checks.mask(function, "where", where, "x", x, batch)
   if where_y is not None:
     if y is None:
       raise _checks.error(function, "where_y needs y", "where_y without y", "With one set of points, where= is enough")
-    _checks.mask(function, "where_y", where_y, "y", y)
+    _checks.mask(function, "where_y", where_y, "y", y, batch)
   _checks.method(function, method)
 
 
@@ -159,7 +163,7 @@ def _entries(
     exists = next(given) if where is not None else None
     exists_y = exists if y is None else next(given) if where_y is not None else None
     z = tuple(p if e is None else _filled(p, e) for p, e in zip(z, (exists, exists_y), strict=False))
-    entries = _rules.edm(form, _rules.together(*z))
+    entries = _rules.edm(form, z)
     for e, axis in ((exists, 1), (exists_y, 0)):
       if e is not None:
         entries = jnp.where(jnp.expand_dims(e, axis), entries, 0)
@@ -174,5 +178,5 @@ def _filled(x: jax.Array, exists: jax.Array) -> jax.Array:
   """The first point that exists, in the place of every point that does not: finite, and no shift of the centre."""
   if x.shape[0] == 0:
     return x
-  first = lax.stop_gradient(x[jnp.argmax(exists)])
-  return jnp.where(exists[:, None], x, jnp.where(jnp.isfinite(first), first, 0))
+  first = lax.stop_gradient(x[jnp.argmax(exists)])[None, :]
+  return jnp.where(exists[:, None], x, jnp.where(exists.any() & jnp.isfinite(first), first, 0))

@@ -10,12 +10,13 @@ Three ideas make plain descent find the points from random positions:
 * *Curvature.* The gradient of each point is divided by a bound of its second derivative, which is the number of its
   measurements (the majorization of SMACOF). One step size then serves every problem, and Nesterov's momentum is safe.
 * *A detour.* In its own dimension, a point that starts on the wrong side of the others stays there. The descent begins
-  with two more coordinates, in which it walks around them; a penalty grows until nothing is left there.
+  with a few coordinates more, in which it walks around them; a penalty on the minor axes grows until these are empty.
 * *Blocks.* The matrix is streamed in blocks of rows, which stay in the cache of the processor.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +32,8 @@ from tqdm import tqdm
 from jax_edm import _files
 from jax_edm._edm import distances, edm
 
-EXTRA = 2  # coordinates of the detour
-PENALTY = (1e-5, 0.1)  # on what stands in them, at the beginning and at the end, in units of the curvature
+EXTRA = 5  # coordinates of the detour
+PENALTY = (1e-6, 0.02)  # on what stands in them, at the beginning and at the end, in units of the curvature
 STEP = 0.5  # in units of the inverse curvature; up to 2/3 is stable with Nesterov's momentum, for every graph
 LAST_STEP = 0.1  # of the first
 ROWS = 256  # in a block
@@ -46,8 +47,9 @@ Params = Any  # what a stage optimises
 Bar = tqdm
 
 
-class Stage(NamedTuple):
-  """One descent; ``place`` makes points of what is optimised, and coordinates beyond ``dim`` are penalised."""
+@dataclass(frozen=True)
+class Stage:
+  """One descent; ``place`` makes points of what is optimised, and all but ``dim`` of their axes are penalised."""
 
   steps: int
   momentum: float
@@ -59,7 +61,7 @@ class Target(NamedTuple):
   """The measured distances, as the descent reads them."""
 
   blocks: jax.Array  # (blocks, rows, n); NaN where not measured, and in the rows that fill the last block
-  count: jax.Array  # measured entries
+  entries: jax.Array  # how many are measured
   curvature: jax.Array  # (n, 1), a bound for the second derivatives of the loss, for each point
   unit: float  # root mean square of the measured distances, in the unit of the user
 
@@ -105,11 +107,11 @@ def steps(n: int) -> int:
   return sum(stage.steps for stage in _stages(n, 1))
 
 
-def progress(total: int) -> tqdm:
+def progress(total: int) -> Bar:
   return tqdm(total=total, desc="descent", unit="step")
 
 
-def recover(target: Target, dim: int, seed: int, bar: tqdm) -> np.ndarray:
+def recover(target: Target, dim: int, seed: int, bar: Bar) -> np.ndarray:
   """Points, ``(n, dim)``, float64, from random positions; centred, along their principal axes, in units of ``target``.
 
   Small problems start several times, and the best end counts.
@@ -125,7 +127,7 @@ def recover(target: Target, dim: int, seed: int, bar: tqdm) -> np.ndarray:
 
 def _stages(n: int, dim: int) -> tuple[Stage, Stage]:
   factor = 4 if n <= SMALL else 1
-  return Stage(500 * factor, 0.98, dim, _as_they_are), Stage(100 * factor, 0.95, dim, _as_they_are)
+  return Stage(500 * factor, 0.97, dim, _as_they_are), Stage(100 * factor, 0.95, dim, _as_they_are)
 
 
 def _as_they_are(x: jax.Array) -> jax.Array:
@@ -137,9 +139,7 @@ def _principal_axes(x: np.ndarray) -> np.ndarray:
   return x @ np.linalg.svd(x, full_matrices=False)[2].swapaxes(-1, -2)
 
 
-def descend(
-  stage: Stage, params: Params, curvature: Params, target: Target, bar: tqdm
-) -> tuple[Params, jax.Array]:
+def descend(stage: Stage, params: Params, curvature: Params, target: Target, bar: Bar) -> tuple[Params, jax.Array]:
   """The end of the descent, and its loss, for all starts: the leading axis of ``params``."""
   state = _optimizer(stage).init(params)
   for first in range(0, stage.steps, STEPS_PER_CALL):
@@ -160,13 +160,17 @@ def _descend_a_little(
 ) -> tuple[Params, Any, jax.Array]:
   """``STEPS_PER_CALL`` steps in one loop, and the losses before the last of them."""
 
-  def loss(params: Params, penalty: jax.Array) -> jax.Array:
+  def minor_axes(params: Params) -> jax.Array:
     x = stage.place(params)
-    detour = (target.curvature * x[:, stage.dim :] ** 2).sum() / 2
-    return _squared_stress(x, target) + penalty * detour
+    return jnp.linalg.eigh(jnp.cov(x, rowvar=False))[1][:, : x.shape[1] - stage.dim]
+
+  def loss(params: Params, minor: jax.Array, penalty: jax.Array) -> jax.Array:
+    x = stage.place(params)
+    detour = (target.curvature * (x @ minor) ** 2).sum() / 2
+    return squared_stress(x, target) + penalty * detour
 
   def of_all_starts(params: Params, penalty: jax.Array) -> tuple[jax.Array, jax.Array]:
-    losses = jax.vmap(loss, (0, None))(params, penalty)
+    losses = jax.vmap(loss, (0, 0, None))(params, minor, penalty)
     return losses.sum(), losses
 
   def step(carry: tuple[Params, Any], k: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
@@ -177,11 +181,12 @@ def _descend_a_little(
     updates, state = _optimizer(stage).update(scaled, state)
     return (optax.apply_updates(params, updates), state), losses
 
+  minor = jax.vmap(minor_axes)(params)
   (params, state), losses = lax.scan(step, (params, state), first + jnp.arange(STEPS_PER_CALL))
   return params, state, losses[-1]
 
 
-def _squared_stress(x: jax.Array, target: Target) -> jax.Array:
+def squared_stress(x: jax.Array, target: Target) -> jax.Array:
   @jax.checkpoint
   def of_rows(block: tuple[jax.Array, jax.Array]) -> jax.Array:
     rows, measured = block
@@ -190,7 +195,7 @@ def _squared_stress(x: jax.Array, target: Target) -> jax.Array:
 
   blocks, size, n = target.blocks.shape
   rows = jnp.pad(x, ((0, blocks * size - n), (0, 0))).reshape(blocks, size, -1)
-  return lax.map(of_rows, (rows, target.blocks)).sum() / target.count
+  return lax.map(of_rows, (rows, target.blocks)).sum() / target.entries
 
 
 def stress(points: np.ndarray, measured: np.ndarray) -> float:

@@ -35,7 +35,7 @@ linear map                            transpose                   used for
 ``(X,Y) -> P(G; X,Y)``                itself                      tangents of P, in X, Y
 ====================================  ==========================  =======================
 
-Three functions follow, each with its tangent, each tangent a linear map with its transpose from this table: ``edm``,
+Three functions follow, each with its tangent, each tangent a linear map with its transpose from this table: ``_edm``,
 ``bilinear`` and ``adjoint``. Derivatives of every order, in every mode, run these three kernels and nothing else.
 
 The reverse rule is a ``jax.custom_vjp``. JAX refuses forward mode to such a function, and never asks the tangent of a
@@ -55,12 +55,13 @@ from jax_edm import _kernels
 from jax_edm._kernels import Form, Points
 
 
-def together(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """The arrays, with one type for all: under ``shard_map`` they may vary over different axes of the mesh.
-
-  To be called above the rules, so that JAX sums a cotangent over the axes over which its array did not vary.
-  """
-  return tuple(_tied(arrays, arrays)) if len(arrays) > 1 else arrays
+def edm(form: Form, z: Points) -> jax.Array:
+  """``D`` of ``z``, ``(x,)`` or ``(x, y)``, in every mode."""
+  if any(0 in p.shape for p in z):  # nothing to differentiate
+    return z[0].sum(1)[:, None] + z[-1].sum(1)[None, :]
+  # Under shard_map the sets may vary over different axes of the mesh. Tied to each other they have one type, and JAX
+  # sums a cotangent over the axes over which its set did not vary.
+  return _edm(form, _tied(z, z) if len(z) == 2 else z)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -81,12 +82,12 @@ _reverse_edm.defvjp(_reverse_edm_fwd, _reverse_edm_bwd)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def edm(form: Form, z: Points) -> jax.Array:
-  """``D`` of ``z``, ``(x,)`` or ``(x, y)``, in every mode."""
+def _edm(form: Form, z: Points) -> jax.Array:
+  """D with forward mode as well."""
   return _reverse_edm(form, z)
 
 
-@partial(edm.defjvp, symbolic_zeros=True)
+@partial(_edm.defjvp, symbolic_zeros=True)
 def _edm_jvp(form: Form, primals: tuple[Points], tangents: tuple[Any]) -> tuple[jax.Array, jax.Array]:
   (z,), (dz,) = primals, tangents
   tangent = _linear(
@@ -95,7 +96,7 @@ def _edm_jvp(form: Form, primals: tuple[Points], tangents: tuple[Any]) -> tuple[
     z,
     _instantiated(dz, z),
   )
-  return edm(form, z), tangent
+  return _edm(form, z), tangent
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -161,7 +162,7 @@ def _solved(f: Callable[..., Any], transpose: Callable[..., Any], c: Any, t: Any
 
   def matvec(w_and_v: Any) -> Any:
     (w0, w1), (v0, v1) = w_and_v
-    return (subtract(v0, transpose(c, v1)), _scaled_by_one(v1, c)), (_scaled_by_one(w0, c), subtract(w1, f(c, w0)))
+    return (subtract(v0, transpose(c, v1)), _touched(v1, c)), (_touched(w0, c), subtract(w1, f(c, w0)))
 
   def solve(_: Any, b: Any) -> Any:
     (b0, b1), (c0, c1) = b
@@ -181,8 +182,8 @@ def _tied(tree: Any, t: Any) -> Any:
   return jax.tree.map(lambda a: a + jnp.where(False, total, jnp.zeros_like(total)), tree)
 
 
-def _scaled_by_one(tree: Any, c: Any) -> Any:
-  """``tree`` times a one that depends on every leaf of ``c``."""
+def _touched(tree: Any, c: Any) -> Any:
+  """``tree``, made to depend on every leaf of ``c``, and still linear in ``tree``."""
   total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(c))
   return jax.tree.map(lambda a: a + jnp.where(False, total * a, jnp.zeros_like(a)), tree)
 

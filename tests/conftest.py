@@ -33,3 +33,13 @@ def double_precision():
 @pytest.fixture
 def rng():
   return np.random.default_rng(0)
+
+
+def equations(jaxpr):
+  """All equations of a jaxpr, those of the jaxprs inside it included."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for parameter in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
+      inner = getattr(parameter, "jaxpr", parameter)
+      if hasattr(inner, "eqns"):
+        yield from equations(inner)

@@ -21,6 +21,19 @@ BAD = {
   ),
   "batches": (ValueError, r"leading axes of y must broadcast", lambda f: f(jnp.ones((2, 4, 3)), jnp.ones((3, 5, 3)))),
   "method": (ValueError, r'method must be None, "difference" or "gram". Got \'fast\'', lambda f: f(X, method="fast")),
+  "methods": (ValueError, r"method must be", lambda f: f(X, method=np.array(["gram", "gram"]))),
+  "longdouble": (TypeError, r"x must be of 8 to 64 bits", lambda f: f(np.ones((2, 2), np.longdouble))),
+  "int4": (TypeError, r"x must be of 8 to 64 bits. Got dtype int4", lambda f: f(jnp.ones((2, 2), jnp.int4))),
+  "dtypes that do not promote": (
+    TypeError,
+    r"x and y must have dtypes that promote",
+    lambda f: f(jnp.ones((2, 2), jnp.float8_e5m2), jnp.ones((2, 2), jnp.float16)),
+  ),
+  "where against y": (
+    ValueError,
+    r"leading axes of where must broadcast",
+    lambda f: f(jnp.ones((4, 3)), jnp.ones((2, 5, 3)), where=np.ones((7, 4), bool)),
+  ),
   "unhashable method": (ValueError, r"method must be", lambda f: f(X, method=["gram"])),
   "complex": (TypeError, r"x must hold real numbers. Got dtype complex64. Pass the real", lambda f: f(X + 1j)),
   "boolean": (TypeError, r"y must hold real numbers. Got dtype bool. .* mask goes into where", lambda f: f(X, Y > 0)),
@@ -48,12 +61,15 @@ BAD = {
 @pytest.mark.parametrize("f", [edm, distances])
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case, f, jitted):
+  """With jit, every array that JAX takes is a tracer."""
   error, message, call = BAD[case]
+
+  def traced(*arrays, **options):
+    tracers = jax.tree.map(lambda a: a + jnp.zeros((), a.dtype) if isinstance(a, jax.Array) else a, (arrays, options))
+    return f(*tracers[0], **tracers[1])
+
   with pytest.raises(error, match=rf"^{f.__name__}: .*{message}") as raised:
-    if jitted:
-      jax.jit(lambda: call(f))()
-    else:
-      call(f)
+    (jax.jit(lambda: call(traced)) if jitted else lambda: call(f))()
   assert str(raised.value).endswith(".")
   assert "\n" not in str(raised.value)
 

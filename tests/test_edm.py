@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import oracle
+from conftest import equations
 from jax_edm import distances, edm
 
 pytestmark = pytest.mark.usefixtures("either_precision")
@@ -92,7 +93,8 @@ def test_dtypes(name, f, either_precision, rng):
 def test_low_precision_computes_in_float32(rng):
   x = jnp.asarray(rng.normal(size=(20, 64)), jnp.bfloat16)
   close(edm(x), oracle.edm(x), jnp.bfloat16, factor=1)
-  assert all(v.aval.dtype == np.float32 for e in jax.make_jaxpr(edm)(x).eqns for v in e.outvars if v.aval.ndim < 2)
+  products = [e for e in equations(jax.make_jaxpr(edm)(x).jaxpr) if e.primitive.name == "dot_general"]
+  assert [v.aval.dtype for e in products for v in (*e.invars, *e.outvars)] == [np.float32] * 3
 
 
 def test_mixed_dtypes_promote(rng):
@@ -186,9 +188,26 @@ def test_a_bad_cotangent_of_a_missing_entry_reaches_nothing(rng):
   np.testing.assert_array_equal(gradient[3:], 0)
 
 
+@pytest.mark.parametrize("f", [edm, distances])
+def test_second_order_of_nothing(f):
+  for shape in ((0, 3), (2, 0), (0, 0), (0, 9)):
+    hessian = jax.hessian(lambda x: f(x).sum())(jnp.ones(shape))
+    assert hessian.shape == shape * 2
+    np.testing.assert_array_equal(hessian, 0)
+
+
+def test_a_strict_rank_promotion_is_fine():
+  with jax.numpy_rank_promotion("raise"):
+    x, where = jnp.ones((2, 4, 9)), jnp.arange(4) < 3
+    assert jax.grad(lambda x: distances(x, x[0], where=where, where_y=where).sum())(x).shape == x.shape
+
+
 def test_all_points_missing(rng):
   x = np.full((3, 2), np.nan, np.float32)
   none = np.zeros(3, bool)
+  huge, y = np.full((3, 2), np.finfo(np.float32).max), np.float32(-1e38) + np.zeros((4, 2), np.float32)
+  gradient = jax.grad(lambda y: edm(huge, y, where=none).sum())(y)
+  np.testing.assert_array_equal(gradient, 0)
   for f in (edm, distances):
     np.testing.assert_array_equal(f(x, where=none), np.zeros((3, 3)))
     np.testing.assert_array_equal(jax.grad(lambda x: f(x, where=none).sum())(x), np.zeros((3, 2)))  # noqa: B023

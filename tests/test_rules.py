@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from conftest import equations
 from jax_edm import _rules, distances, edm, edm_vjp
 
 N = 256
@@ -51,15 +52,6 @@ def test_a_custom_vjp_function_supplies_the_rule(monkeypatch):
   np.testing.assert_array_equal(replaced[0], x + 7)
 
 
-def equations(jaxpr):
-  for equation in jaxpr.eqns:
-    yield equation
-    for parameter in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
-      inner = getattr(parameter, "jaxpr", parameter)
-      if hasattr(inner, "eqns"):
-        yield from equations(inner)
-
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("sets", [1, 2])
 @pytest.mark.parametrize("n", [20, N])
@@ -85,14 +77,15 @@ def test_the_vjp_for_a_given_cotangent_makes_no_matrix(sets, d):
   g = jnp.ones((1024, 1024))
   for pull in (lambda g, *z: jax.vjp(edm, *z)[1](g), lambda g, x, *y: edm_vjp(x, g, *y)):
     memory = jax.jit(pull).lower(g, x, *y).compile().memory_analysis()
-    # the points with ones, and the two products: a few n x (d + 1)
-    assert memory.temp_size_in_bytes < 5 * 1024 * (d + 4) * 4 < g.nbytes
+    # the points with ones, and the two products: a few n x (d + 1); for one set a block of 128 rows, too
+    assert memory.temp_size_in_bytes < (6 * (d + 4) + (2 - sets) * 2 * 128) * 1024 * 4 < 2 * g.nbytes
+    assert memory.temp_size_in_bytes < g.nbytes
 
 
 def test_the_gradient_of_a_loss_writes_the_cotangent_and_no_more():
   x, target = arrays(1, 3, 1024)[0], jnp.ones((1024, 1024))
   loss = jax.jit(jax.grad(lambda x: ((edm(x) - target) ** 2).sum()))
-  assert loss.lower(x).compile().memory_analysis().temp_size_in_bytes < 1.1 * target.nbytes
+  assert loss.lower(x).compile().memory_analysis().temp_size_in_bytes < 1.2 * target.nbytes
 
 
 @pytest.mark.parametrize("f", [edm, distances])

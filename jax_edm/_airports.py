@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from jax_edm import _files, _fit
 
 RADIUS = 6371.0  # of the Earth, in km
 FRACTION = 0.1  # of the distances is measured
-NOISE = 0.01  # standard deviation, relative to the root mean square of the measured distances
+NOISE = 0.01  # standard deviation, relative to each distance
 EXAGGERATION = 20  # of the errors in the map
 # Of the maps: longitudes, east of Greenwich, and latitudes.
 WESTMOST = 90
@@ -40,7 +41,7 @@ def run(output: Path, seed: int, count: int | None = None, fraction: float = FRA
   begin = time.perf_counter()
   with _files.all_or_nothing(output) as place:
     airports = load(count)
-    measured, noise = measure(airports.positions, fraction, seed)
+    measured = measure(airports.positions, fraction, seed)
     target = _fit.prepare(measured)
     with _fit.progress(_fit.steps(len(measured)) + ON_SPHERE.steps) as bar:
       free = _fit.recover(target, 3, seed, bar)
@@ -54,7 +55,7 @@ def run(output: Path, seed: int, count: int | None = None, fraction: float = FRA
     draw(airports.positions, aligned, place / "map.png")
   return [
     _fit.line("airports", f"{len(points):,} on a sphere of {RADIUS:,.0f} km, {_fit.about_pairs(measured)}"),
-    _fit.line("noise", f"{noise:.1f} km on each, {NOISE:.0%} of the root mean square distance"),
+    _fit.line("noise", f"{NOISE:.0%} of each distance"),
     _fit.line("gradient check", _fit.gradient_check(points)),
     _fit.line("stress", f"{_fit.stress(points, measured):.2e} of the root mean square distance"),
     _fit.line("error", f"{rms(errors):.2f} km root mean square ({rms(free_errors):.2f} km before the sphere)"),
@@ -75,22 +76,21 @@ def load(count: int | None = None) -> Airports:
   return Airports([row["iata"] for row in rows], [row["name"] for row in rows], RADIUS * up)
 
 
-def measure(positions: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, float]:
-  """A fraction of the distances, with normal noise, and its standard deviation; NaN where not measured."""
+def measure(positions: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+  """A fraction of the distances, with normal noise; NaN where not measured."""
   n, random = len(positions), np.random.default_rng(seed)
   i, j = np.nonzero(np.triu(random.random((n, n)) < fraction, 1))
   exact = np.linalg.norm(positions[i] - positions[j], axis=1)
-  noise = NOISE * rms(exact)
   measured = np.full((n, n), np.nan)
-  measured[i, j] = measured[j, i] = np.abs(exact + noise * random.standard_normal(len(exact)))
-  return measured, noise
+  measured[i, j] = measured[j, i] = np.abs(exact * (1 + NOISE * random.standard_normal(len(exact))))
+  return measured
 
 
 def rms(errors: np.ndarray) -> float:
   return float(np.sqrt(np.mean(errors**2)))
 
 
-def descend_on_sphere(free: np.ndarray, target: _fit.Target, bar: _fit.Bar) -> np.ndarray:
+def descend_on_sphere(free: np.ndarray, target: _fit.Target, bar: tqdm) -> np.ndarray:
   """Points of one sphere, of whatever radius fits the distances best, starting near ``free``."""
   centre, radius = fit_sphere(free)
   up = (free.mean(0) - centre) / np.linalg.norm(free.mean(0) - centre)
@@ -114,8 +114,9 @@ def _on_sphere(params: tuple[jax.Array, jax.Array]) -> jax.Array:
   they would all drift apart, and the descent would need hundreds of steps to find the radius.
   """
   points, radius = params
-  from_centre = points + radius * jnp.eye(3)[0]
-  return radius * (from_centre / jnp.linalg.norm(from_centre, axis=1, keepdims=True) - jnp.eye(3)[0])
+  up = jnp.eye(3, dtype=points.dtype)[0]
+  from_centre = points + radius * up
+  return radius * (from_centre / jnp.linalg.norm(from_centre, axis=1, keepdims=True) - up)
 
 
 ON_SPHERE = _fit.Stage(steps=100, momentum=0.9, dim=3, place=_on_sphere)
@@ -161,15 +162,17 @@ def draw(positions: np.ndarray, points: np.ndarray, file: Path) -> None:
   ends = true + EXAGGERATION * (found - true)
   axes.plot(*np.stack([true, ends], 1).transpose(2, 1, 0), color="C3", linewidth=0.6, zorder=1)
   axes.plot([], [], color="C3", linewidth=0.6, label=f"error, {EXAGGERATION} times as long")
-  axes.scatter(*true.T, s=14, facecolors="none", edgecolors="0.55", linewidths=0.6, zorder=2, label="true")
-  axes.scatter(*found.T, s=4, color="C0", linewidths=0, zorder=3, label="recovered")
+  axes.scatter(
+    true[:, 0], true[:, 1], s=14, facecolors="none", edgecolors="0.55", linewidths=0.6, zorder=2, label="true"
+  )
+  axes.scatter(found[:, 0], found[:, 1], s=4, color="C0", linewidths=0, zorder=3, label="recovered")
   axes.legend(loc="lower left", framealpha=1, markerscale=2)
   _as_map(axes, *CONTIGUOUS, step=10)
   axes.set_title("The contiguous United States")
 
   axes = panels["B"]
-  axes.scatter(*true.T, s=10, facecolors="none", edgecolors="0.55", linewidths=0.5)
-  axes.scatter(*found.T, s=2, color="C0", linewidths=0)
+  axes.scatter(true[:, 0], true[:, 1], s=10, facecolors="none", edgecolors="0.55", linewidths=0.5)
+  axes.scatter(found[:, 0], found[:, 1], s=2, color="C0", linewidths=0)
   _as_map(axes, *ALL, step=30)
   axes.set_title(f"All {len(points):,} airports")
 

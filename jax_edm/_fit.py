@@ -38,13 +38,15 @@ STEP = 0.5  # in units of the inverse curvature; up to 2/3 is stable with Nester
 LAST_STEP = 0.1  # of the first
 ROWS = 256  # in a block
 STEPS_PER_CALL = 25  # in one jitted loop, between two updates of the progress bar
-SMALL = 512  # up to so many points time does not matter: more steps, and more than one start
-STARTS = 16  # at most
+# Fewer points than these leave time for more steps, and for several starts, up to so many times.
+PATIENT, PATIENCE = 2000, 12
+SMALL, STARTS = 512, 16
 CHECKED = 12  # points in the gradient check
 DRAWN = 20_000  # pairs in the Shepard diagram
 
 Params = Any  # what a stage optimises
-Bar = tqdm
+
+_dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,17 @@ def steps(n: int) -> int:
   return sum(stage.steps for stage in _stages(n, 1))
 
 
-def progress(total: int) -> Bar:
+def progress(total: int) -> tqdm:
   return tqdm(total=total, desc="descent", unit="step")
 
 
-def recover(target: Target, dim: int, seed: int, bar: Bar) -> np.ndarray:
+def recover(target: Target, dim: int, seed: int, bar: tqdm) -> np.ndarray:
   """Points, ``(n, dim)``, float64, from random positions; centred, along their principal axes, in units of ``target``.
 
   Small problems start several times, and the best end counts.
   """
   n = target.curvature.shape[0]
-  starts = int(np.clip((SMALL / n) ** 2, 1, STARTS))
+  starts = _times(SMALL, n, STARTS)
   x = np.random.default_rng(seed).standard_normal((starts, n, dim + EXTRA)) / np.sqrt(2 * (dim + EXTRA))
   for stage in _stages(n, dim):
     x, losses = descend(stage, jnp.asarray(x, jnp.float32), target.curvature, target, bar)
@@ -126,8 +128,13 @@ def recover(target: Target, dim: int, seed: int, bar: Bar) -> np.ndarray:
 
 
 def _stages(n: int, dim: int) -> tuple[Stage, Stage]:
-  factor = 4 if n <= SMALL else 1
-  return Stage(500 * factor, 0.97, dim, _as_they_are), Stage(100 * factor, 0.95, dim, _as_they_are)
+  patience = _times(PATIENT, n, PATIENCE)
+  return Stage(500 * patience, 0.97, dim, _as_they_are), Stage(100 * patience, 0.95, dim, _as_they_are)
+
+
+def _times(enough: int, n: int, most: int) -> int:
+  """How much more often there is time for ``n`` points than for ``enough`` of them."""
+  return int(np.clip((enough / n) ** 2, 1, most))
 
 
 def _as_they_are(x: jax.Array) -> jax.Array:
@@ -139,7 +146,7 @@ def _principal_axes(x: np.ndarray) -> np.ndarray:
   return x @ np.linalg.svd(x, full_matrices=False)[2].swapaxes(-1, -2)
 
 
-def descend(stage: Stage, params: Params, curvature: Params, target: Target, bar: Bar) -> tuple[Params, jax.Array]:
+def descend(stage: Stage, params: Params, curvature: Params, target: Target, bar: tqdm) -> tuple[Params, jax.Array]:
   """The end of the descent, and its loss, for all starts: the leading axis of ``params``."""
   state = _optimizer(stage).init(params)
   for first in range(0, stage.steps, STEPS_PER_CALL):
@@ -162,11 +169,12 @@ def _descend_a_little(
 
   def minor_axes(params: Params) -> jax.Array:
     x = stage.place(params)
-    return jnp.linalg.eigh(jnp.cov(x, rowvar=False))[1][:, : x.shape[1] - stage.dim]
+    x = x - x.mean(0)
+    return jnp.linalg.eigh(_dot(x.T, x))[1][:, : x.shape[1] - stage.dim]
 
   def loss(params: Params, minor: jax.Array, penalty: jax.Array) -> jax.Array:
     x = stage.place(params)
-    detour = (target.curvature * (x @ minor) ** 2).sum() / 2
+    detour = (target.curvature * _dot(x, minor) ** 2).sum() / 2
     return squared_stress(x, target) + penalty * detour
 
   def of_all_starts(params: Params, penalty: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -28,7 +28,8 @@ Points = tuple[jax.Array, ...]
 
 CHUNK = 8  # coordinates in one fused loop: 8 vectorise on a CPU, 16 run five times slower than two times 8
 SMALL = 64  # up to so many points G + G' costs nothing, and saves one of the two products
-ROWS = 128  # of a cotangent, copied without its diagonal at a time: they fit a cache, and cost 5 to 15 %
+ROWS = 128  # of a cotangent, copied without its diagonal at a time: they fit a cache
+HARMLESS = 8  # what rounding the diagonal's terms may cost, in eps of the largest entry of the result
 
 
 # The default precision is TF32 on recent GPUs and bfloat16 on TPUs: never for distances.
@@ -76,8 +77,12 @@ def adjoint(g: jax.Array, z: Points, form: Form) -> Points:
     if x.shape[0] <= SMALL:
       g = _hollow(z, g)
       return (_weighted_differences(x, _dot(g + g.T, _with_ones(x))),)
-    rows, columns = _hollow_products(g, x)
-    return (_weighted_differences(x, rows + _transposed(columns)),)
+    # The diagonal cancels in P, but not in floating point: the root of D + 1e-12 has 5e5 on it, the logarithm infinity.
+    # Only where its terms are that large, or NaN, is it worth a copy of G without it.
+    rows, columns = _products(g, x, x)
+    bar = _weighted_differences(x, rows + _transposed(columns))
+    harmless = jnp.abs(jnp.diagonal(g)).max() * jnp.abs(x).max() <= HARMLESS * jnp.abs(bar).max()
+    return (lax.cond(harmless, lambda g, x, bar: bar, _hollow_adjoint, g, x, bar),)
 
 
 def _products(g: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -85,11 +90,8 @@ def _products(g: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.
   return _dot(g, _with_ones(y)), _dot(_with_ones(x).T, g)
 
 
-def _hollow_products(g: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """``_products`` of one set, with zero for the diagonal of ``g``, in blocks of rows.
-
-  The diagonal cancels in P, but not in floating point: the root of ``D + 1e-12`` has 5e5 on it, ``log(D)`` infinity.
-  """
+def _hollow_adjoint(g: jax.Array, x: jax.Array, _: jax.Array) -> jax.Array:
+  """``P`` of one set with zero for the diagonal of ``g``, in blocks of rows."""
   n = x.shape[0]
   first = (n - 1) % ROWS + 1  # the odd block comes first, and starts the sum
 
@@ -105,10 +107,11 @@ def _hollow_products(g: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return columns + more, rows
 
   top, columns = block(0, first)
-  if first == n:
-    return top, columns
-  columns, rest = lax.scan(step, columns, jnp.arange(first, n, ROWS, dtype=jnp.int32))
-  return jnp.concatenate([top, rest.reshape(n - first, top.shape[1])]), columns
+  rows = top
+  if first < n:
+    columns, rest = lax.scan(step, columns, jnp.arange(first, n, ROWS, dtype=jnp.int32))
+    rows = jnp.concatenate([top, rest.reshape(n - first, top.shape[1])])
+  return _weighted_differences(x, rows + _transposed(columns))
 
 
 def _transposed(columns: jax.Array) -> jax.Array:

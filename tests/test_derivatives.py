@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
@@ -134,8 +134,8 @@ def is_traced(z):
 def exported(f, v, *z):
   if is_traced(z):  # a serialised program is called with arrays
     return gradient(scalar(f))(*z)
-  program = jax.export.export(jax.jit(gradient(scalar(f))))(*z)
-  return jax.export.deserialize(program.serialize()).call(*z)
+  program = export.export(jax.jit(gradient(scalar(f))))(*z)
+  return export.deserialize(program.serialize()).call(*z)
 
 
 def stacked(*z):

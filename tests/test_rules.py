@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 
 from conftest import equations
 from jax_edm import _rules, distances, edm, edm_vjp
@@ -96,10 +96,10 @@ def test_export_for_every_platform(method, f):
   platforms = ("cpu", "cuda", "rocm", "tpu")
   program = jax.jit(lambda x: (f(x, method=method), gradient(f, method=method)(x)))
   for target in (platforms, *((p,) for p in platforms)):
-    exported = jax.export.export(program, platforms=target)(x)
+    exported = export.export(program, platforms=target)(x)
     assert exported.platforms == target
-    assert jax.export.deserialize(exported.serialize()).platforms == target
-  everywhere = jax.export.export(program, platforms=platforms)(x)
+    assert export.deserialize(exported.serialize()).platforms == target
+  everywhere = export.export(program, platforms=platforms)(x)
   if jax.default_backend() == "cpu":
     for a, b in zip(everywhere.call(x), program(x), strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-3)

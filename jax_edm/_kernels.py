@@ -26,7 +26,7 @@ from jax import lax
 Form = Literal["exact", "fast", "gram"]
 Points = tuple[jax.Array, ...]
 
-CHUNK = 8  # coordinates in one fused loop: 8 vectorise on a CPU, 16 run five times slower than two times 8
+CHUNK = 8  # coordinates in one fused loop: 8 vectorise on a CPU, 16 at once run about four times slower
 SMALL = 64  # up to so many points G + G' costs nothing, and saves one of the two products
 ROWS = 128  # of a cotangent, copied without its diagonal at a time: they fit a cache
 HARMLESS = 8  # what rounding the diagonal's terms may cost, in eps of the largest entry of the result

@@ -1,4 +1,4 @@
-"""One command, one table: ``python -m benchmarks [--quick] [--only WORD]``.
+"""One command, one table: ``python -m benchmarks [--quick] [--only WORD] [--table]``.
 
 Every result is compared with a float64 oracle before it is timed. Results, with versions, device and commit, are kept
 as JSON in ``benchmarks/results/``; ``docs/performance.md`` explains them.
@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +21,8 @@ import numpy as np
 
 import jax_edm
 from benchmarks import sides
+from benchmarks.table import RESULTS, kept, table
 from benchmarks.timing import Side, medians
-
-RESULTS = Path(__file__).parent / "results"
 
 
 class Case(NamedTuple):
@@ -210,7 +208,11 @@ def main() -> int:
   parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
   parser.add_argument("--quick", action="store_true", help="few rounds: to see that it runs, not to quote")
   parser.add_argument("--only", default="", help="only the work whose name contains this word; nothing is kept")
+  parser.add_argument("--table", action="store_true", help="print the kept results as Markdown; nothing is measured")
   options = parser.parse_args()
+  if options.table:
+    print("\n".join(table(kept())))
+    return 0
   found = environment()
   print("times of one call; a ratio above 1 means that jax_edm is faster")
   print(found)

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -12,6 +13,8 @@ import pytest
 import jax_edm
 
 ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+  sys.path.append(str(ROOT))  # benchmarks/ stands beside the package, and is not installed with it
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()]
 ROOMS = sorted(module.name for module in pkgutil.iter_modules(jax_edm.__path__) if module.name != "__main__")
 MODULES = ["jax_edm", *(f"jax_edm.{room}" for room in ROOMS)]
@@ -66,3 +69,19 @@ def test_public_name_has_an_example(name):
   thing = getattr(jax_edm, name)
   assert thing.__module__ in MODULES
   assert any(test.examples for test in doctest.DocTestFinder(recurse=False).find(thing))
+
+
+def test_figures_in_the_documents_are_those_that_were_kept():
+  from benchmarks.table import kept, table
+
+  measured = table(kept())
+  shown = [
+    [line for line in (ROOT / path).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    for path in ("docs/performance.md", "README.md")
+  ]
+  first = shown[0].index(measured[0])
+  assert shown[0][first : first + len(measured)] == measured, "python -m benchmarks --table"
+  first = shown[1].index(measured[0])
+  of_readme = shown[1][first : first + 9]
+  assert set(of_readme) <= set(measured)
+  assert len(set(of_readme)) == 9

@@ -1,0 +1,43 @@
+"""The kept results as Markdown, for README.md and docs/performance.md: ``python -m benchmarks --table``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+RIVALS = {
+  "best autodiff": ("best autodiff",),
+  "broadcast form": ("autodiff, broadcast", "plain, broadcast"),
+  "torch": ("torch",),
+  "scipy": ("scipy",),
+  "scikit-learn": ("scikit-learn",),
+}
+
+
+def table(kept: dict[str, Any]) -> list[str]:
+  """One row for each work: our time, and how many times as long the others took; the goal, where there was one."""
+  head = ["work", "ms", *RIVALS, "limit"]
+  return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(_row(result) for result in kept["results"])]
+
+
+def _row(result: dict[str, Any]) -> str:
+  rows = {row["against"]: row for row in result["rows"]}
+  cells = [result["work"], f"{result['ms']:.3g}"]
+  for names in RIVALS.values():
+    found = [rows[name] for name in names if name in rows]
+    cells.append(_ratio(found[0]) if found else "")
+  limits = [row["ratio"] for name, row in rows.items() if name.startswith("limit")]
+  cells.append(f"{max(limits):.2f}" if limits else "")
+  return f"| {' | '.join(cells)} |"
+
+
+def _ratio(row: dict[str, Any]) -> str:
+  text = f"{row['ratio']:.1f}x" if row["ratio"] >= 1.95 else f"{row['ratio']:.2f}x"
+  if row["goal"] is None or row["ratio"] >= row["goal"]:
+    return text
+  return f"{text} (goal {row['goal']:.2g})"
+
+
+def kept(path: Path | None = None) -> dict[str, Any]:
+  """The result that the documents show: the one at ``path``, or that on the JAX that this project is made on."""
+  return json.loads((path or RESULTS / "x86_64-2cores-jax0.10.1.json").read_text())

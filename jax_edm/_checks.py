@@ -5,6 +5,7 @@ Shapes and dtypes are known while JAX traces, so every check works the same unde
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -115,8 +116,113 @@ def same_shape(function: str, name: str, value: Any, shape: tuple[int, ...], mea
     )
 
 
+def function(name_of_caller: str, name: str, value: Any) -> None:
+  if not callable(value):
+    raise TypeError(
+      message(
+        name_of_caller,
+        f"{name} must be a function of a block of squared distances",
+        type(value).__name__,
+        f"Put {name} first: {name_of_caller}(lambda D: jnp.exp(-D), x)",
+      )
+    )
+
+
+def elementwise(function: str, name: str, block: Any, shape: tuple[int, ...]) -> jax.Array:
+  """What ``f`` made of a block of that shape."""
+  if not (hasattr(block, "shape") and hasattr(block, "dtype")):
+    raise TypeError(
+      message(function, f"{name} must return one array", type(block).__name__, "Return one array of the shape of D")
+    )
+  if block.shape != shape:
+    raise ValueError(
+      message(
+        function,
+        f"{name} must be elementwise: it must return the shape that it is given",
+        f"shape {block.shape} for a block of {shape}",
+        "Take sums over points with values=, or outside; broadcast a constant with jnp.full_like(D, ...)",
+      )
+    )
+  return block
+
+
+def operand(function: str, i: int, value: Any, batch: tuple[int, ...], shape: tuple[int, int]) -> jax.Array:
+  """An array that broadcasts to ``(*batch, *shape)``, with two axes at least."""
+  number = isinstance(value, (bool, int, float, complex))
+  if not (number or (hasattr(value, "shape") and hasattr(value, "dtype"))):
+    advice = "Convert it with jnp.asarray; let f close over what is no array"
+    raise TypeError(message(function, f"operand {i} must be an array or a number", type(value).__name__, advice))
+  if not (number or jnp.issubdtype(value.dtype, np.number) or value.dtype == np.bool_):
+    raise TypeError(message(function, f"operand {i} must hold numbers", f"dtype {value.dtype}", "Convert it"))
+  value = jnp.asarray(value)
+  try:
+    fits = np.broadcast_shapes(value.shape[-2:], shape) == shape
+    np.broadcast_shapes(value.shape[:-2], batch)
+  except ValueError:
+    fits = False
+  if not fits:
+    raise ValueError(
+      message(
+        function,
+        f"operand {i} must broadcast to the shape of the matrix",
+        f"{value.shape} for {(*batch, *shape)}",
+        "Give it (n, 1) for what belongs to points of x, (1, m) for points of y, (n, m) for pairs",
+      )
+    )
+  return value.reshape((1,) * max(2 - value.ndim, 0) + value.shape)
+
+
+def values(function: str, name: str, value: Any, y: Any) -> jax.Array | None:
+  """``(m,)`` or ``(..., m, k)`` for the points ``y``, or None."""
+  if value is None:
+    return None
+  _array(function, name, value)
+  m = y.shape[-2]
+  if not value.shape or value.shape[-2:][0] != m:
+    shapes = "(m,) or (..., m, k), one entry or one row for each point that is summed over"
+    raise error(function, f"{name} must have the shape {shapes}", f"{value.shape} for {m} points", "Check its axes")
+  _batch(function, name, value.shape[:-2], y.shape[:-2], f"{name} {value.shape} and points {y.shape}")
+  return jnp.asarray(value)
+
+
+def weights(function: str, name: str, value: Any, y: Any) -> jax.Array | None:
+  """``(..., m)`` for the points ``y``, or None."""
+  if value is None:
+    return None
+  _array(function, name, value)
+  m = y.shape[-2]
+  if value.shape[-1:] != (m,):
+    shape = "(..., m), one entry for each point that is summed over"
+    raise error(function, f"{name} must have the shape {shape}", f"{value.shape} for {m} points", "Check its axes")
+  _batch(function, name, value.shape[:-1], y.shape[:-2], f"{name} {value.shape} and points {y.shape}")
+  return jnp.asarray(value)
+
+
+def count(function: str, name: str, value: Any, most: int) -> None:
+  """A static number of things, of which there are ``most``."""
+  _integer(function, name, value)
+  if not 1 <= value <= most:
+    expected = f"{name} must be at least 1, and at most the number of candidates"
+    raise error(function, expected, f"{value} of {most}", f"Pass another {name}; no point counts as its own neighbour")
+
+
+def block_size(function: str, value: Any) -> None:
+  """Rows at a time, or None."""
+  if value is None:
+    return
+  _integer(function, "block_size", value)
+  if value < 1:
+    raise error(function, "block_size must be at least 1", str(value), "Leave it out to have one chosen")
+
+
 def error(function: str, expected: str, got: str, advice: str) -> ValueError:
   return ValueError(message(function, expected, got, advice))
+
+
+def _integer(function: str, name: str, value: Any) -> None:
+  if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    advice = "It is a static number: a Python int, under jax.jit too"
+    raise TypeError(message(function, f"{name} must be an integer", type(value).__name__, advice))
 
 
 def _array(function: str, name: str, x: Any) -> None:

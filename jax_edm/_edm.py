@@ -68,7 +68,7 @@ def edm(
     Array([[-6., -8.],
            [ 6.,  8.]], dtype=float32)
   """
-  _check("edm", x, y, where, where_y, method)
+  check("edm", x, y, where, where_y, method)
   return _entries(x, y, where, where_y, choose_form(method, x.shape[-1]), False)
 
 
@@ -117,7 +117,7 @@ def distances(
     >>> jax.grad(lambda x: distances(x)[1, 2])(x).any()
     Array(False, dtype=bool)
   """
-  _check("distances", x, y, where, where_y, method)
+  check("distances", x, y, where, where_y, method)
   return _entries(x, y, where, where_y, choose_form(method, x.shape[-1]), True)
 
 
@@ -134,7 +134,8 @@ def dtypes(*arrays: jax.Array) -> tuple[jnp.dtype, jnp.dtype]:
   return result, result if result.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
-def _check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) -> None:
+def check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) -> tuple[int, ...]:
+  """What all functions of points have in common; the leading axes of their matrices."""
   _checks.points(function, "x", x)
   batch = x.shape[:-2]
   if y is not None:
@@ -145,8 +146,9 @@ def _check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any)
   if where_y is not None:
     if y is None:
       raise _checks.error(function, "where_y needs y", "where_y without y", "With one set of points, where= is enough")
-    _checks.mask(function, "where_y", where_y, "y", y, batch)
+    batch = _checks.mask(function, "where_y", where_y, "y", y, batch)
   _checks.method(function, method)
+  return batch
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -162,7 +164,7 @@ def _entries(
     z, given = arrays[: len(sets)], iter(arrays[len(sets) :])
     exists = next(given) if where is not None else None
     exists_y = exists if y is None else next(given) if where_y is not None else None
-    z = tuple(p if e is None else _filled(p, e) for p, e in zip(z, (exists, exists_y), strict=False))
+    z = tuple(filled(p, e) for p, e in zip(z, (exists, exists_y), strict=False))
     entries = _rules.edm(form, z)
     for e, axis in ((exists, 1), (exists_y, 0)):
       if e is not None:
@@ -174,9 +176,9 @@ def _entries(
   return jnp.vectorize(one_matrix, signature=signature)(*sets, *masks).astype(result)
 
 
-def _filled(x: jax.Array, exists: jax.Array) -> jax.Array:
+def filled(x: jax.Array, exists: jax.Array | None) -> jax.Array:
   """The first point that exists, in the place of every point that does not: finite, and no shift of the centre."""
-  if x.shape[0] == 0:
+  if exists is None or x.shape[0] == 0:
     return x
   first = lax.stop_gradient(x[jnp.argmax(exists)])[None, :]
   return jnp.where(exists[:, None], x, jnp.where(exists.any() & jnp.isfinite(first), first, 0))

@@ -1,8 +1,8 @@
 r"""The array functions: squared distances ``D``, the form ``B`` and its adjoint ``P``.
 
-Plain functions of arrays: they know nothing of derivatives, of batches or of checks, and JAX never differentiates
-them (``_rules`` does it by hand). Points come as a tuple: ``(x,)`` is one set measured against itself, ``(x, y)`` is
-two sets; ``x`` is ``(n, d)``, ``y`` is ``(m, d)``, ``g`` is ``(n, m)``, all of one dtype, float32 or float64.
+Plain functions of arrays: they know nothing of derivatives (``_rules`` takes those by hand), of batches or of checks.
+Points come as a tuple: ``(x,)`` is one set measured against itself, ``(x, y)`` is two sets; ``x`` is ``(n, d)``, ``y``
+is ``(m, d)``, ``g`` is ``(n, m)``, all of one dtype, float32 or float64.
 
 ``form`` says how; it is chosen once, above the rules, and is the same forward and backward:
 
@@ -33,7 +33,7 @@ HARMLESS = 8  # what rounding the diagonal's terms may cost, in eps of the large
 
 
 # The default precision is TF32 on recent GPUs and bfloat16 on TPUs: never for distances.
-_dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)
+dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)
 
 
 def squared(z: Points, form: Form) -> jax.Array:
@@ -43,7 +43,7 @@ def squared(z: Points, form: Form) -> jax.Array:
       return _hollow(z, _sum_over_coordinates(lambda a, b: (a - b) ** 2, z[:1], z[-1:]))
     x, y = _centred(z)
     scale = _squares(x)[:, None] + _squares(y)[None, :]
-    distances = scale - 2 * _symmetric(z, _dot(x, y.T))
+    distances = scale - 2 * _symmetric(z, dot(x, y.T))
     # What lies below the rounding error of this form carries no digit: it is zero, so that coincident points are.
     # (Strictly below, so that infinity stays infinite; false for NaN, so that NaN stays NaN.)
     error = (4 + x.shape[1] ** 0.5) * float(jnp.finfo(x.dtype).eps)
@@ -56,7 +56,7 @@ def bilinear(z: Points, w: Points, form: Form) -> jax.Array:
     if form != "gram":
       return _hollow(z, _sum_over_coordinates(lambda a, u, b, v: (a - b) * (u - v), (z[0], w[0]), (z[-1], w[-1])))
     (x, y), (u, v) = _centred(z), _centred(w)
-    cross = _dot(jnp.concatenate([x, u], 1), jnp.concatenate([v, y], 1).T)
+    cross = dot(jnp.concatenate([x, u], 1), jnp.concatenate([v, y], 1).T)
     return _hollow(z, (x * u).sum(1)[:, None] + (y * v).sum(1)[None, :] - cross)
 
 
@@ -76,7 +76,7 @@ def adjoint(g: jax.Array, z: Points, form: Form) -> Points:
       return _weighted_differences(x, rows), _weighted_differences(y, _transposed(columns))
     if x.shape[0] <= SMALL:
       g = _hollow(z, g)
-      return (_weighted_differences(x, _dot(g + g.T, _with_ones(x))),)
+      return (_weighted_differences(x, dot(g + g.T, _with_ones(x))),)
     # The diagonal cancels in P, but not in floating point: the root of D + 1e-12 has 5e5 on it, the logarithm infinity.
     # Only where its terms are that large, or NaN, is it worth a copy of G without it.
     rows, columns = _products(g, x, x)
@@ -87,7 +87,7 @@ def adjoint(g: jax.Array, z: Points, form: Form) -> Points:
 
 def _products(g: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
   """``G [y, 1]``, and ``[x, 1]' G``."""
-  return _dot(g, _with_ones(y)), _dot(_with_ones(x).T, g)
+  return dot(g, _with_ones(y)), dot(_with_ones(x).T, g)
 
 
 def _hollow_adjoint(g: jax.Array, x: jax.Array, _: jax.Array) -> jax.Array:
@@ -134,7 +134,7 @@ def centre(y: jax.Array) -> jax.Array:
 
 def _centred(z: Points) -> tuple[jax.Array, jax.Array]:
   # Without the barrier XLA computes the centre anew for every point.
-  shift = lax.optimization_barrier(centre(z[-1]))[None, :]
+  shift = lax.stop_gradient(lax.optimization_barrier(centre(z[-1])))[None, :]
   return z[0] - shift, z[-1] - shift
 
 

@@ -83,8 +83,12 @@ _reverse_edm.defvjp(_reverse_edm_fwd, _reverse_edm_bwd)
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _edm(form: Form, z: Points) -> jax.Array:
-  """D with forward mode as well."""
-  return _reverse_edm(form, z)
+  """D with forward mode as well.
+
+  The kernel, not ``_reverse_edm``: up to JAX 0.10, the reverse mode of ``lax.scan`` drops the rule of a custom_jvp
+  from the values that it keeps, and forward mode on top of it must find something that has one.
+  """
+  return _kernels.squared(z, form)
 
 
 @partial(_edm.defjvp, symbolic_zeros=True)
@@ -207,16 +211,28 @@ def _instantiated(t: Any, primal: Any) -> Any:
   return jax.tree.map(lambda dp, p: jnp.zeros_like(p) if isinstance(dp, SymbolicZero) else dp, t, primal)
 
 
-@jax.custom_jvp
 def safe_root(squared: jax.Array) -> jax.Array:
-  """The root, with zero for its derivatives, of every order, where it is zero."""
-  return jnp.sqrt(squared)
+  """The root, with zero for its derivatives, of every order, where it is zero.
 
+  What :func:`jax_edm.distances` is of :func:`jax_edm.edm`, for functions of squared distances.
 
-@safe_root.defjvp
-def _safe_root_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-  (squared,), (tangent,) = primals, tangents
-  root = safe_root(squared)
-  zero = root == 0
-  # Zeroed before the division, not after: 0 / 0 masked afterwards is NaN again at second order.
-  return root, jnp.where(zero, 0, tangent) / jnp.where(zero, 1, 2 * root)
+  Args:
+    squared: any shape, of a floating type; NaN where it is negative.
+
+  Returns:
+    ``sqrt(squared)``, of the same shape and dtype.
+
+  Derivatives: all modes, all orders; those of the root, and **zero** at zero, where ``jnp.sqrt`` gives NaN or infinity.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jax_edm import pairwise_sum, safe_root
+    >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 4.0]])
+    >>> jax.grad(lambda x: pairwise_sum(safe_root, x)[0])(x)
+    Array([[-1.2, -1.6],
+           [ 0.6,  0.8],
+           [ 0.6,  0.8]], dtype=float32)
+  """
+  zero = squared == 0
+  # Selected before the root, and not only after it: inf * 0, masked afterwards, is NaN.
+  return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))

@@ -57,6 +57,15 @@ def scanned(f, v, *z):
   return lax.scan(step, z, length=3)[0]
 
 
+def over_a_scan(f):
+  """The sum of a nonlinear function of what a scan collects: JAX keeps its values in a program of its own."""
+
+  def total(*z):
+    return jnp.cos(lax.scan(lambda _, z: (None, f(*z)), None, stacked(*z))[1]).sum()
+
+  return total
+
+
 def looped(f, v, *z):
   def step(state):
     i, z = state
@@ -173,6 +182,8 @@ SECOND_ORDER = {
   "second order of the first argument only": lambda f, v, *z: jax.grad(
     lambda x: (jax.grad(scalar(f))(x, *z[1:]) * v[0]).sum()
   )(z[0]),
+  "forward over reverse of a scan": lambda f, v, *z: jvp(gradient(over_a_scan(f)), v)(*z),
+  "reverse over reverse of a scan": lambda f, v, *z: reverse_again(over_a_scan(f), v)(*z),
   "checkpointed twice": lambda f, v, *z: jvp(gradient(jax.checkpoint(jax.checkpoint(scalar(f)))), v)(*z),
   "vmap of an HVP": lambda f, v, *z: jax.vmap(lambda *v: jvp(gradient(scalar(f)), v)(*z))(*stacked(*v)),
   "HVP of vmap": lambda f, v, *z: jvp(gradient(lambda *z: jnp.cos(jax.vmap(f)(*z)).sum()), stacked(*v))(*stacked(*z)),
@@ -196,12 +207,12 @@ SMALL_ONLY = {
 }
 
 
-def check(f, transform, shapes, dtype, method, jitted):
+def check(f, transform, shapes, dtype, method, jitted, naive=None):
   rng = np.random.default_rng(1)
   z, v = ([rng.normal(size=s) / s[1] ** 0.5 for s in shapes] for _ in range(2))
   with x64(True):
     reference = getattr(transform, "reference", transform)
-    expected = reference(NAIVE[f], tuple(map(jnp.asarray, v)), *map(jnp.asarray, z))
+    expected = reference(naive or NAIVE[f], tuple(map(jnp.asarray, v)), *map(jnp.asarray, z))
   z, v = ([jnp.asarray(a, dtype) for a in arrays] for arrays in (z, v))
   run = partial(transform, partial(f, method=method), tuple(v))
   actual = (jax.jit(run) if jitted else run)(*z)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import oracle
 from jax_edm import distances, edm, edm_jacobian, edm_jvp, edm_vjp
@@ -126,8 +127,10 @@ def test_derivatives_at_coincident_points(d, method, rng):
   np.testing.assert_allclose(gradient, oracle.vjp(cotangent, x)[0], atol=1e-3 if method == "gram" else 2e-5)
 
   loss = lambda x: (r(x) ** 2).sum() + r(x).sum()  # noqa: E731
+  scanned = lambda x: lax.scan(lambda total, x: (total + loss(x), None), 0.0, x[None])[0]  # noqa: E731
   modes = {
     "jvp": lambda x: jax.jvp(r, (x,), (v,))[1],
+    "hvp of a scan": lambda x: jax.jvp(jax.grad(scanned), (x,), (v,))[1],
     "hvp": lambda x: jax.jvp(jax.grad(loss), (x,), (v,))[1],
     "grad of jvp": jax.grad(lambda x: jax.jvp(loss, (x,), (v,))[1]),
     "grad of grad": jax.grad(lambda x: (jax.grad(loss)(x) * v).sum()),
@@ -139,7 +142,7 @@ def test_derivatives_at_coincident_points(d, method, rng):
     np.testing.assert_allclose(eager, jitted, rtol=1e-3, atol=1e-3 * np.max(np.abs(eager)), err_msg=name)
   for name in ("jvp", "jvp of jvp"):
     np.testing.assert_array_equal(np.asarray(results[name][0])[same], 0, err_msg=name)
-  for name in ("grad of jvp", "grad of grad"):
+  for name in ("grad of jvp", "grad of grad", "hvp of a scan"):
     reference = np.asarray(results["hvp"][0])
     np.testing.assert_allclose(results[name][0], reference, rtol=1e-3, atol=2e-3 * np.max(np.abs(reference)))
 

@@ -148,7 +148,74 @@ def hvp_cases() -> Iterator[Case]:
       yield Case(f"HVP, {name}, d={d}, n=1024", work, partial(exact_hvp, x, v, target), {}, {})
 
 
-GROUPS = (vjp_cases, stress_cases, batch_cases, forward_cases, hvp_cases, call_cases)
+def exact_energy(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """In blocks of rows: a matrix in float64 would take a gigabyte."""
+  wide = x.astype(np.float64)
+  squares = np.square(wide).sum(1)
+  value, gradient = 0.0, np.empty_like(wide)
+  for start in range(0, len(x), 512):
+    rows = slice(start, start + 512)
+    kernel = np.exp(2 * wide[rows] @ wide.T - squares[rows, None] - squares)
+    value += kernel.sum()
+    gradient[rows] = -4 * (kernel.sum(1)[:, None] * wide[rows] - kernel @ wide)
+  return np.asarray(value), gradient
+
+
+def exact_neighbours(x: np.ndarray, k: int) -> np.ndarray:
+  wide = x.astype(np.float64)
+  out = np.empty((len(x), k))
+  for start in range(0, len(x), 512):
+    squared = np.square(wide[start : start + 512]).sum(1)[:, None] + np.square(wide).sum(1)
+    squared -= 2 * wide[start : start + 512] @ wide.T
+    squared[np.arange(len(squared)), start + np.arange(len(squared))] = np.inf
+    out[start : start + 512] = np.sort(np.partition(squared, k, 1)[:, :k], 1)
+  return out
+
+
+def streamed_cases() -> Iterator[Case]:
+  goals = {3: (10, 6), 16: (10, 2.5), 64: (15, None)}
+  for d, (keops, autodiff) in goals.items():
+    x = data(10240, d) / np.float32(d**0.5)
+    work = {"jax_edm": bound(sides.streamed_energy, x), "jax_edm, dense": bound(sides.energy(sides.ours), x)}
+    work |= {name: bound(sides.energy(f), x) for name, f in sides.plain(d).items() if "broadcast" not in name}
+    wanted: dict[str, float] = {"best autodiff": autodiff} if autodiff else {}
+    if side := sides.keops_energy(x):
+      work["KeOps"] = side
+      wanted["KeOps"] = keops
+    # A symmetric matrix: half of it, forward and again backward.
+    exponentials = bound(lambda t: jax.lax.fori_loop(0, 100, lambda _, t: jnp.exp(-t), t), data(1024, 1024))
+    limits = {"limit: n x n exponentials": exponentials}
+    yield Case(
+      f"streamed Gaussian energy, value and gradient, d={d}, n=10240", work, partial(exact_energy, x), wanted, limits
+    )
+  x, target = data(8192, 3), np.abs(data(8192, 8192, seed=1))
+  work = {
+    "jax_edm": bound(sides.streamed_stress, x, target),
+    "jax_edm, dense": bound(sides.stress(sides.ours), x, target),
+  }
+  work |= {name: bound(sides.stress(f), x, target) for name, f in sides.plain(3).items()}
+  limits = {"limit: target read twice": bound(lambda t: (t.min(), t.max()), target)}
+  yield Case(
+    "streamed stress, value and gradient, d=3, n=8192",
+    work,
+    partial(exact_stress, x, target),
+    {"best autodiff": 8},
+    limits,
+  )
+  for d in (3, 64):
+    x = data(20_000, d)
+    work = {"jax_edm": bound(lambda x: jax_edm.nearest(x, k=10).squared, x)}
+    wanted = {}
+    if side := sides.neighbours(x, 10):
+      work["scikit-learn"] = side
+      wanted = {"scikit-learn": 1.0}
+    yield Case(f"nearest, k=10, d={d}, n=20000", work, partial(exact_neighbours, x, 10), wanted, {})
+  x = data(100_000, 3)
+  work = {"jax_edm": bound(sides.streamed_energy, x)}
+  yield Case("streamed Gaussian energy, value and gradient, d=3, n=100000", work, partial(exact_energy, x), {}, {})
+
+
+GROUPS = (vjp_cases, stress_cases, batch_cases, forward_cases, hvp_cases, call_cases, streamed_cases)
 
 
 def check(case: Case) -> None:

@@ -54,6 +54,48 @@ def stress(f: Matrix) -> Callable[[jax.Array, jax.Array], Any]:
   return jax.value_and_grad(lambda x, target: ((f(x) - target) ** 2).sum())
 
 
+def energy(f: Matrix) -> Callable[[jax.Array], Any]:
+  """Value and gradient of a Gaussian energy, through the matrix."""
+  return jax.value_and_grad(lambda x: jnp.exp(-f(x)).sum())
+
+
+def streamed_energy(x: jax.Array) -> Any:
+  return jax.value_and_grad(lambda x: jax_edm.pairwise_sum(lambda squared: jnp.exp(-squared), x).sum())(x)
+
+
+def streamed_stress(x: jax.Array, target: jax.Array) -> Any:
+  def loss(x: jax.Array) -> jax.Array:
+    return jax_edm.pairwise_sum(lambda squared, t: (squared - t) ** 2, x, None, target).sum()
+
+  return jax.value_and_grad(loss)(x)
+
+
+def keops_energy(x: np.ndarray) -> Callable[[], Any] | None:
+  """The Gaussian energy by KeOps, on torch."""
+  if not (importlib.util.find_spec("torch") and importlib.util.find_spec("pykeops")):
+    return None
+  import torch
+  from pykeops.torch import LazyTensor
+
+  points = torch.from_numpy(x).requires_grad_()
+
+  def side() -> Any:
+    squared = ((LazyTensor(points[:, None, :]) - LazyTensor(points[None, :, :])) ** 2).sum(-1)
+    total = (-squared).exp().sum(1).sum()
+    return total.detach().numpy(), torch.autograd.grad(total, points)[0].numpy()
+
+  return side
+
+
+def neighbours(x: np.ndarray, k: int) -> Callable[[], Any] | None:
+  """The k nearest other points by scikit-learn, brute force: squared distances in ascending order."""
+  if not importlib.util.find_spec("sklearn"):
+    return None
+  from sklearn.neighbors import NearestNeighbors
+
+  return lambda: np.square(NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors()[0])
+
+
 def libraries(x: np.ndarray) -> dict[str, Callable[[], Any]]:
   """Squared distances of one set, by other libraries, on the same two cores."""
   sides: dict[str, Callable[[], Any]] = {}

@@ -11,6 +11,7 @@ RIVALS = {
   "torch": ("torch",),
   "scipy": ("scipy",),
   "scikit-learn": ("scikit-learn",),
+  "KeOps": ("KeOps",),
 }
 
 

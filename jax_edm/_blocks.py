@@ -1,13 +1,15 @@
 """The rows of a matrix of pairs in blocks: how large, in a loop, over batches, and which pairs there are."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-ENTRIES = 2**19  # in one block: 2 MiB in float32 stay in a core's cache, and outweigh the cost of a step
+ENTRIES = 2**20  # in one block: 4 MiB in float32 outweigh the cost of a step, and stay in or near the caches
 
 Block = Callable[..., Any]  # (first row, the rows of what has rows) -> the reduced rows
 
@@ -33,18 +35,60 @@ def by_rows(rows: Block, own: Any, block: int) -> Any:
   return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), out, rows(whole, jax.tree.map(lambda a: a[whole:], own)))
 
 
+def by_tiles(tile: Callable[..., Any], own: Any, side: int) -> Any:
+  """Sums over a symmetric matrix, from the tiles on and above its diagonal.
+
+  ``tile(on_diagonal, own[rows], own[columns])`` returns what the tile adds to its rows, and what to its columns.
+  """
+  n = jax.tree.leaves(own)[0].shape[0]
+  count = n // side
+  stacked = jax.tree.map(lambda a: a.reshape(count, side, *a.shape[1:]), own)
+  on, off = (jax.checkpoint(partial(tile, on_diagonal), prevent_cse=False) for on_diagonal in (True, False))
+
+  def at(i: Any) -> Any:
+    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), stacked)
+
+  def add(total: jax.Array, i: Any, more: jax.Array) -> jax.Array:
+    return lax.dynamic_update_index_in_dim(total, lax.dynamic_index_in_dim(total, i, keepdims=False) + more, i, 0)
+
+  def step(total: jax.Array, ij: Any) -> tuple[jax.Array, None]:
+    i, j = ij
+    # The branches also keep XLA from reading the points of a tile in place: its loops do not vectorise over those.
+    to_rows, to_columns = lax.cond(i == j, on, off, at(i), at(j))
+    return add(add(total, i, to_rows), j, jnp.where(i == j, jnp.zeros_like(to_columns), to_columns)), None
+
+  first, _ = on(at(0), at(0))  # starts the sum: it has the type of the others
+  total = jnp.zeros((count, *first.shape), first.dtype).at[0].set(first)
+  i, j = (jnp.asarray(index[1:], jnp.int32) for index in np.triu_indices(count))
+  return lax.scan(step, total, (i, j))[0].reshape(n, *first.shape[1:])
+
+
 def rows_in_a_block(n: int, m: int) -> int:
   """Rows that make about ``ENTRIES`` entries; a divisor of ``n``, if one is near."""
-  most = max(ENTRIES // max(m, 1), 1)
+  return _near_divisor(n, max(ENTRIES // max(m, 1), 1))
+
+
+def side_of_a_tile(n: int) -> int:
+  """The side of a square of about ``ENTRIES`` entries; a divisor of ``n``, if one is near."""
+  return _near_divisor(n, int(ENTRIES**0.5))
+
+
+def _near_divisor(n: int, most: int) -> int:
   if n <= most:
     return max(n, 1)
   return next((b for b in range(most, max(most // 2, most - 1000), -1) if n % b == 0), most)
 
 
+def padded(tree: Any, by: int) -> Any:
+  """So many rows more, of zeros, and False."""
+  return jax.tree.map(lambda a: jnp.pad(a, ((0, by), *((0, 0) for _ in a.shape[1:]))), tree)
+
+
 def diagonal(start: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
   """Where the point of the row, counted from ``start``, is the point of the column."""
-  i, j = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-  return i + start == j
+  # Of two vectors: a loop would keep matrices of indices, and read them.
+  i, j = (jnp.arange(size, dtype=jnp.int32) for size in shape)
+  return (i + start)[:, None] == j[None, :]
 
 
 def present(where: jax.Array | None, exists: jax.Array | None) -> jax.Array | None:

@@ -73,14 +73,14 @@ def adjoint(g: jax.Array, z: Points, form: Form) -> Points:
     x, y = _centred(z)
     if len(z) == 2:
       rows, columns = _products(g, x, y)
-      return _weighted_differences(x, rows), _weighted_differences(y, _transposed(columns))
+      return _weighted_differences(x, rows), _weighted_differences(y, transposed(columns))
     if x.shape[0] <= SMALL:
       g = _hollow(z, g)
       return (_weighted_differences(x, dot(g + g.T, _with_ones(x))),)
     # The diagonal cancels in P, but not in floating point: the root of D + 1e-12 has 5e5 on it, the logarithm infinity.
     # Only where its terms are that large, or NaN, is it worth a copy of G without it.
     rows, columns = _products(g, x, x)
-    bar = _weighted_differences(x, rows + _transposed(columns))
+    bar = _weighted_differences(x, rows + transposed(columns))
     harmless = jnp.abs(jnp.diagonal(g)).max() * jnp.abs(x).max() <= HARMLESS * jnp.abs(bar).max()
     return (lax.cond(harmless, lambda g, x, bar: bar, _hollow_adjoint, g, x, bar),)
 
@@ -111,10 +111,10 @@ def _hollow_adjoint(g: jax.Array, x: jax.Array, _: jax.Array) -> jax.Array:
   if first < n:
     columns, rest = lax.scan(step, columns, jnp.arange(first, n, ROWS, dtype=jnp.int32))
     rows = jnp.concatenate([top, rest.reshape(n - first, top.shape[1])])
-  return _weighted_differences(x, rows + _transposed(columns))
+  return _weighted_differences(x, rows + transposed(columns))
 
 
-def _transposed(columns: jax.Array) -> jax.Array:
+def transposed(columns: jax.Array) -> jax.Array:
   return lax.optimization_barrier(columns).T
 
 

@@ -65,3 +65,37 @@ def test_embedding_gradient_is_that_of_the_points_that_exist():
   assert float(loss_padded) == pytest.approx(float(loss), rel=tolerance)
   np.testing.assert_allclose(gradient_padded[:24], gradient, rtol=tolerance, atol=tolerance)
   assert not np.any(gradient_padded[24:])
+
+
+def test_chamfer_finds_the_motion():
+  result = load("chamfer").main()
+  assert result["losses"][0] > 1
+  assert result["losses"][-1] < 0.01
+  assert result["errors"]["axis"] < 0.005
+  assert result["errors"]["shift"] < 0.01
+
+
+def test_sinkhorn_carries_one_cloud_into_the_other():
+  example = load("sinkhorn")
+  result = example.main()
+  assert result["values"][0] > 0.2
+  assert result["values"][-1] < 1e-3
+  squared = np.square(result["x"][:, None] - result["y"][None]).sum(-1)
+  assert np.sqrt(squared.min(0)).mean() < 0.1  # every point of y has one of x beside it
+
+
+def test_sinkhorn_gradient_is_that_of_its_value():
+  """Danskin: the last update alone has the gradient, at the fixed point."""
+  example = load("sinkhorn")
+  rng = np.random.default_rng(0)
+  x, y, v = (jnp.asarray(rng.normal(size=(12, 2)) / 2) for _ in range(3))
+  example.BLUR, example.UPDATES = 0.5, 300
+  slope = (example.transport(x + 1e-2 * v, y) - example.transport(x - 1e-2 * v, y)) / 2e-2
+  assert float((jax.grad(example.transport)(x, y) * v).sum()) == pytest.approx(float(slope), abs=2e-4)
+
+
+def test_kernel_ridge_learns_which_coordinate_matters():
+  result = load("kernel_ridge").main()
+  assert result["losses"][-1] < 0.1 * result["losses"][0]
+  assert result["error"] < 0.06
+  assert result["length"][2] > 3 * max(result["length"][:2])

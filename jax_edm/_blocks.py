@@ -48,14 +48,18 @@ def by_tiles(tile: Callable[..., Any], own: Any, side: int) -> Any:
   def at(i: Any) -> Any:
     return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), stacked)
 
+  @partial(jax.checkpoint, prevent_cse=False)  # the points are taken anew, too: there are more tiles than points
+  def sums(i: Any, j: Any) -> tuple[jax.Array, jax.Array]:
+    # The branches also keep XLA from reading the points of a tile in place: its loops do not vectorise over those.
+    to_rows, to_columns = lax.cond(i == j, on, off, at(i), at(j))
+    return to_rows, jnp.where(i == j, jnp.zeros_like(to_columns), to_columns)
+
   def add(total: jax.Array, i: Any, more: jax.Array) -> jax.Array:
     return lax.dynamic_update_index_in_dim(total, lax.dynamic_index_in_dim(total, i, keepdims=False) + more, i, 0)
 
   def step(total: jax.Array, ij: Any) -> tuple[jax.Array, None]:
-    i, j = ij
-    # The branches also keep XLA from reading the points of a tile in place: its loops do not vectorise over those.
-    to_rows, to_columns = lax.cond(i == j, on, off, at(i), at(j))
-    return add(add(total, i, to_rows), j, jnp.where(i == j, jnp.zeros_like(to_columns), to_columns)), None
+    (i, j), (to_rows, to_columns) = ij, sums(*ij)
+    return add(add(total, i, to_rows), j, to_columns), None
 
   first, _ = on(at(0), at(0))  # starts the sum: it has the type of the others
   total = jnp.zeros((count, *first.shape), first.dtype).at[0].set(first)

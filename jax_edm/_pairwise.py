@@ -47,7 +47,8 @@ def pairwise_sum(
       what stands in it, in its operands and in its values reaches nothing.
     where_y: ``(..., m)`` booleans, the same for ``y``.
     method: as for :func:`jax_edm.edm`.
-    block_size: rows of D at a time; ``None``: as many as make about 2**19 entries.
+    block_size: rows of D at a time, by all of its columns; ``None``: as many as make about 2**20 entries. For one set
+      without operands of its points or pairs D is symmetric: then the side of a square tile, and half of them are made.
 
   Returns:
     ``(..., n)``, or ``(..., n, k)`` with values of that form. float16 and bfloat16 compute in float32 (``f`` too).
@@ -59,9 +60,10 @@ def pairwise_sum(
   Derivatives: all modes, all orders, with respect to the points, the operands, the values and what ``f`` closes over.
   At coincident points they are those of ``f`` at 0, which must have some: write ``safe_root(D)``, not ``jnp.sqrt(D)``.
 
-  Memory: ``O(block_size m + (n + m) (d + k))`` in every mode and order. A full operand ``(n, m)`` is the caller's; it
-  is copied once if ``block_size`` does not divide ``n`` (``None`` takes a divisor where there is one). Call it under
-  ``jax.jit``: un-jitted, JAX compiles the loop anew in every call.
+  Memory: ``O(block_size m + (n + m) (d + k))`` in every mode and order, with ``block_size**2`` in place of
+  ``block_size m`` for tiles. A full operand ``(n, m)`` is the caller's; it is copied once if ``block_size`` does not
+  divide ``n`` (``None`` takes a divisor where there is one). Call it under ``jax.jit``: un-jitted, JAX compiles the
+  loop anew in every call.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -158,7 +160,8 @@ def _reduction(
   def block_of(squared: jax.Array, present: Any, operands: Sequence[jax.Array]) -> jax.Array:
     if present is not None:  # f and its derivatives never see what does not exist
       squared, *operands = (jnp.where(present, a, jnp.ones_like(a)) for a in (squared, *operands))
-    return _checks.elementwise(name, "f", f(squared, *operands), squared.shape)
+    block = _checks.elementwise(name, "f", f(squared, *operands), squared.shape)
+    return block.astype(int) if block.dtype == bool else block
 
   def one(x: jax.Array, y: Any, where: Any, where_y: Any, vector: Any, *operands: jax.Array) -> jax.Array:
     n, in_tiles = x.shape[0], symmetric and x.shape[0] > block

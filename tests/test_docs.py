@@ -63,7 +63,7 @@ def test_docstring_examples_print_what_they_say(name, x64_off):
   assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("name", jax_edm.__all__)
+@pytest.mark.parametrize("name", [name for name in jax_edm.__all__ if name[0].islower()])
 def test_public_name_has_an_example(name):
   """An example in the docstring, and in the module that the test above reads."""
   thing = getattr(jax_edm, name)

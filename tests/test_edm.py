@@ -9,7 +9,7 @@ import oracle
 from conftest import equations
 from jax_edm import distances, edm
 
-pytestmark = pytest.mark.usefixtures("either_precision")
+pytestmark = pytest.mark.usefixtures("one_precision")
 
 METHODS = [None, "difference", "gram"]
 

@@ -9,7 +9,7 @@ from jax import lax
 import oracle
 from jax_edm import distances, edm, edm_jacobian, edm_jvp, edm_vjp
 
-pytestmark = pytest.mark.usefixtures("either_precision")
+pytestmark = pytest.mark.usefixtures("one_precision")
 
 EPS = float(np.finfo(np.float32).eps)
 DIMENSIONS = [3, 20]  # differences, products

@@ -52,18 +52,18 @@ def our_sum(p, theta=THETA, one_set=False, **options):
   return pairwise_sum(closed, p["x"], None if one_set else p["y"], *operands, values=p["values"], **options)
 
 
-@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("one_set", [False, True], ids=["two sets", "one set"])
 @pytest.mark.parametrize(
-  ("n", "m", "d", "block"),
+  ("n", "m", "d", "block", "jitted"),
   [
-    (37, 53, 3, 8),
-    (37, 53, 20, 7),
-    (64, 64, 3, 64),
-    (64, 48, 20, 16),
-    (5, 9, 3, 1),
-    (37, 53, 3, 1000),
-    (96, 40, 7, None),
+    (37, 53, 3, 8, True),
+    (37, 53, 20, 7, True),
+    (64, 64, 3, 64, True),
+    (64, 48, 20, 16, True),
+    (5, 9, 3, 1, True),
+    (37, 53, 3, 1000, True),
+    (96, 40, 7, None, False),
+    (37, 53, 3, 7, False),
   ],
 )
 def test_sum_and_its_gradient_with_respect_to_everything(n, m, d, block, one_set, jitted, rng):
@@ -116,13 +116,14 @@ def test_transformations_of_logsumexp(name):
   core.check(soft_minimum, core.ALL[name], [(8, 3), (5, 3)], jnp.float64, None, jitted=True, naive=NAIVE[soft_minimum])
 
 
-@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("shapes", [[(64, 3)], [(37, 20), (53, 20)]], ids=str)
 @pytest.mark.parametrize(
-  "name", ["value", "jvp", "grad", "grad of vmap", "forward over reverse", "reverse over reverse"]
+  ("name", "jitted"),
+  [("forward over reverse", False)]
+  + [(name, True) for name in ("value", "jvp", "grad", "grad of vmap", "forward over reverse", "reverse over reverse")],
 )
-def test_transformations_where_compilers_fuse(name, shapes, jitted):
-  core.check(energy, ALL[name], shapes, jnp.float32, None, jitted, naive=NAIVE[energy])
+def test_transformations_where_compilers_fuse(name, jitted, shapes):
+  core.check(energy, core.ALL[name], shapes, jnp.float32, None, jitted, naive=NAIVE[energy])
 
 
 def programs(n, d, block, sets):
@@ -233,7 +234,7 @@ def test_what_is_missing_reaches_nothing(sets, d, f, rng):
 
   masks = {"where": jnp.asarray(here)} | ({"where_y": jnp.asarray(here_y)} if sets == 2 else {})
   out, *bars = jax.jit(derivatives)(full, masks)
-  expected_out, *expected = derivatives(short, {})
+  expected_out, *expected = jax.jit(derivatives)(short, {})
   np.testing.assert_array_equal(out[~here], 0 if f is pairwise_sum else -np.inf)
   np.testing.assert_allclose(out[here], expected_out, rtol=1e-12)
   for (bar, bar_theta), (want, want_theta) in zip(bars, expected, strict=True):
@@ -251,15 +252,16 @@ def test_batches(block, rng):
   T, v = rng.normal(size=(3, 5, 1)).astype(np.float32), rng.normal(size=(4, 1, 6, 2)).astype(np.float32)
   where = rng.random((3, 5)) < 0.5
   f = lambda D, T: jnp.exp(-D) * T  # noqa: E731
-  out = pairwise_sum(f, x, y, T, values=v, where=where, block_size=block)
-  logs = pairwise_logsumexp(lambda D: -D, x, y, weights=np.abs(v[..., 0]), block_size=block)
+  out = jax.jit(lambda *z: pairwise_sum(f, *z, values=v, where=where, block_size=block))(x, y, T)
+  logs = jax.jit(lambda *z: pairwise_logsumexp(lambda D: -D, *z, weights=np.abs(v[..., 0]), block_size=block))(x, y)
   assert out.shape == (4, 3, 5, 2)
   for i in range(4):
     for j in range(3):
       dense = np.exp(-oracle.edm(x[i, 0], y[j]))
       np.testing.assert_allclose(out[i, j], (dense * T[j]) @ v[i, 0] * where[j][:, None], atol=1e-5)
       np.testing.assert_allclose(logs[i, j], np.log(dense @ np.abs(v[i, 0, :, 0])), atol=1e-5)
-  mapped = jax.vmap(lambda x: pairwise_sum(f, x[0], y[0], T[0], values=v[0, 0], where=where[0], block_size=block))(x)
+  one = lambda x: pairwise_sum(f, x[0], y[0], T[0], values=v[0, 0], where=where[0], block_size=block)  # noqa: E731
+  mapped = jax.jit(jax.vmap(one))(x)
   np.testing.assert_allclose(mapped[0], out[0, 0], atol=1e-6)
 
 
@@ -313,7 +315,8 @@ def test_logsumexp_over_any_range(scale, rng):
   exponents = -scale * oracle.edm(x, y)
   top = exponents.max(1, keepdims=True)
   terms = w * np.exp(exponents - top)
-  out, back = jax.vjp(lambda x, w: pairwise_logsumexp(lambda D: -scale * D, x, y, weights=w, block_size=3), x, w)
+  run = jax.jit(lambda x, w: pairwise_logsumexp(lambda D: -scale * D, x, y, weights=w, block_size=3))
+  out, back = jax.vjp(run, x, w)
   np.testing.assert_allclose(out, np.log(terms.sum(1)) + top[:, 0], rtol=8 * EPS, atol=64 * EPS * min(scale, 1e4) + EPS)
   of_x, of_w = back(jnp.ones(7))
   softmax = terms / terms.sum(1, keepdims=True)
@@ -325,14 +328,14 @@ def test_logsumexp_over_any_range(scale, rng):
 
 def test_a_row_of_minus_infinity():
   x, mask = jnp.arange(8.0).reshape(4, 2), jnp.zeros((4, 4)).at[1].set(-jnp.inf)
-  run = lambda x, mask, w: pairwise_logsumexp(lambda D, b: b - D, x, None, mask, weights=w, block_size=3)  # noqa: E731
+  run = jax.jit(lambda x, mask, w: pairwise_logsumexp(lambda D, b: b - D, x, None, mask, weights=w, block_size=3))
   for w in (None, jnp.ones(4)):
     out, back = jax.vjp(lambda x, mask: run(x, mask, w), x, mask)  # noqa: B023
     assert out[1] == -jnp.inf
     assert bool(jnp.isfinite(out[jnp.array([0, 2, 3])]).all())
     for bar in back(jnp.zeros(4).at[1].set(1.0)):
       np.testing.assert_array_equal(bar, 0)
-    hvp = jax.jvp(jax.grad(lambda x: jnp.exp(run(x, mask, w)).sum()), (x,), (x,))[1]  # noqa: B023
+    hvp = jax.jit(lambda x: jax.jvp(jax.grad(lambda x: jnp.exp(run(x, mask, w)).sum()), (x,), (x,))[1])(x)  # noqa: B023
     assert bool(jnp.isfinite(hvp).all())
   np.testing.assert_array_equal(run(x, mask, jnp.zeros(4)), -jnp.inf)
   np.testing.assert_array_equal(jax.grad(lambda x: run(x, mask, jnp.zeros(4))[0])(x), 0)

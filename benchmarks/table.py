@@ -39,6 +39,7 @@ def _ratio(row: dict[str, Any]) -> str:
   return f"{text} (goal {row['goal']:.2g})"
 
 
-def kept(path: Path | None = None) -> dict[str, Any]:
-  """The result that the documents show: the one at ``path``, or that on the JAX that this project is made on."""
-  return json.loads((path or RESULTS / "x86_64-2cores-jax0.10.1.json").read_text())
+def kept(name: str = "x86_64-2cores-jax0.10.1") -> dict[str, Any]:
+  """The results that the documents show: those on the JAX that this project is made on."""
+  parts = [json.loads((RESULTS / f"{name}-{part}.json").read_text()) for part in ("dense", "streamed")]
+  return {"results": [result for part in parts for result in part["results"]]}

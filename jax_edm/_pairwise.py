@@ -198,24 +198,21 @@ def _reduction(
 
 
 def _sum(block: jax.Array, present: jax.Array | None, values: jax.Array | None) -> jax.Array:
-  if present is not None:
-    block = jnp.where(present, block, jnp.zeros_like(block))
-  return (
-    _kernels.dot(block, jnp.ones(block.shape[1], block.dtype))
-    if values is None
-    else _kernels.dot(*_wide(block, values))
-  )
+  return _kernels.dot(*_factors(block, present, values, 1))
 
 
 def _sum_of_columns(block: jax.Array, present: jax.Array | None, values: jax.Array | None) -> jax.Array:
   """``_sum`` of the transposed block; ``(values' block)'`` is faster on a CPU (``_kernels.adjoint``)."""
-  if present is not None:
-    block = jnp.where(present, block, jnp.zeros_like(block))
-  if values is None:
-    return _kernels.dot(jnp.ones(block.shape[0], block.dtype), block)
-  block, values = _wide(block, values)
+  block, values = _factors(block, present, values, 0)
   sums = _kernels.dot(values.T, block)
   return sums if values.ndim == 1 else _kernels.transposed(sums)
+
+
+def _factors(block: jax.Array, present: jax.Array | None, values: jax.Array | None, axis: int) -> list[jax.Array]:
+  if present is not None:
+    block = jnp.where(present, block, jnp.zeros_like(block))
+  # A product with ones, not a sum: a CPU vectorises it, and makes the block once for a sum of rows and one of columns.
+  return _wide(block, jnp.ones(block.shape[axis], block.dtype) if values is None else values)
 
 
 def _logsumexp(block: jax.Array, present: jax.Array | None, weights: jax.Array | None) -> jax.Array:
@@ -243,6 +240,8 @@ def _logsumexp(block: jax.Array, present: jax.Array | None, weights: jax.Array |
 
 
 def _wide(*arrays: jax.Array) -> list[jax.Array]:
-  """All of one dtype that accumulates in float32 or wider."""
-  dtype = jnp.result_type(*arrays, jnp.float32)
+  """All of one dtype; one that accumulates in float32 or wider, unless all are integers."""
+  dtype = jnp.result_type(*arrays)
+  if jnp.issubdtype(dtype, jnp.inexact):
+    dtype = jnp.promote_types(dtype, jnp.float32)
   return [a.astype(dtype) for a in arrays]

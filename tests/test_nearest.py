@@ -51,7 +51,7 @@ def test_random_points(d, rng):
 def test_tight_clusters_far_apart(rng):
   """The products cannot tell the members of a cluster from each other; the candidates are measured by differences."""
   centres = 100 * rng.normal(size=(30, 10))
-  x = (centres[:, None] + 1e-2 * rng.normal(size=(30, 6, 10))).reshape(180, 10).astype(np.float32)
+  x = (centres[:, None] + 1e-2 * rng.normal(size=(30, 12, 10))).reshape(360, 10).astype(np.float32)
   expected, order = sorted_neighbours(without_itself(oracle.edm(x)), 5)
   found = nearest(x, k=5)
   np.testing.assert_array_equal(found.indices, order)

@@ -168,6 +168,15 @@ def test_memory_of_logsumexp_and_of_a_block_that_does_not_divide():
       assert jax.jit(program).lower(x).compile().memory_analysis().temp_size_in_bytes < limit * 2**20
 
 
+@pytest.mark.parametrize("method", ["difference", "gram"])
+@pytest.mark.parametrize("operands", [(), (np.ones((9, 1)),)], ids=["tiles", "rows"])
+def test_the_diagonal_of_one_set_is_zero_for_points_at_infinity_too(operands, method):
+  x = np.arange(18.0, dtype=np.float32).reshape(9, 2)
+  x[2], x[7] = np.inf, np.nan
+  zeros = pairwise_sum(lambda D, *_: D == 0, x, None, *operands, method=method, block_size=4)
+  np.testing.assert_array_equal(zeros, 1)
+
+
 def test_more_pairs_than_an_int32_counts():
   n = 46_500  # n * n > 2**31
   x = np.linspace(-1, 1, n, dtype=np.float32)[:, None]

@@ -20,9 +20,7 @@ def by_rows(rows: Block, own: Any, block: int) -> Any:
   n = jax.tree.leaves(own)[0].shape[0]
   if n <= block:
     return rows(0, own)
-  whole = (
-    n // block * block
-  )  # the odd block comes last, by itself: nothing is padded, and nothing copied if there is none
+  whole = n // block * block  # the odd block comes last, by itself: nothing is padded, or copied if there is none
 
   def split(a: jax.Array) -> jax.Array:
     return a[:whole].reshape(whole // block, block, *a.shape[1:])

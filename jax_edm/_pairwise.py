@@ -216,6 +216,7 @@ def _factors(block: jax.Array, present: jax.Array | None, values: jax.Array | No
 
 
 def _logsumexp(block: jax.Array, present: jax.Array | None, weights: jax.Array | None) -> jax.Array:
+  block = block.astype(jnp.promote_types(jnp.result_type(block.dtype, float), jnp.float32))
   if present is not None:
     block = jnp.where(present, block, -jnp.inf)
   # XLA computes f twice, for the maximum and for the exponents. Left to itself it fuses the last product of f and the

@@ -282,6 +282,7 @@ def test_dtypes(name, either_precision, rng):
   assert out.dtype == own
   np.testing.assert_allclose(np.asarray(out, np.float64), oracle.edm(x).sum(1), rtol=2 * float(jnp.finfo(own).eps))
   assert pairwise_logsumexp(lambda D: -D, x).dtype == own
+  np.testing.assert_allclose(pairwise_logsumexp(lambda D: D < 0, x), np.log(9), rtol=2 * float(jnp.finfo(own).eps))
   seen = []
   pairwise_sum(lambda D: seen.append(D.dtype) or D, x)
   assert seen[0] == max(own, jnp.dtype("float32"), key=lambda t: t.itemsize)

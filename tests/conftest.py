@@ -1,3 +1,4 @@
+import collections
 import contextlib
 import zlib
 
@@ -6,6 +7,22 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)  # for the tests of sharding; before the first array is made
+
+
+def pytest_addoption(parser):
+  parser.addoption("--every", type=int, default=1, metavar="K", help="of each test, only every K-th set of parameters")
+
+
+def pytest_collection_modifyitems(config, items):
+  every, seen, left_out = config.getoption("--every"), collections.Counter(), []
+  for item in list(items):
+    function = (item.path, item.originalname)
+    if seen[function] % every:
+      left_out.append(item)
+      items.remove(item)
+    seen[function] += 1
+  if left_out:
+    config.hook.pytest_deselected(items=left_out)
 
 
 @contextlib.contextmanager

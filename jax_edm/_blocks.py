@@ -11,12 +11,16 @@ from jax import lax
 
 ENTRIES = 2**20  # in one block: 4 MiB in float32 outweigh the cost of a step, and stay in or near the caches
 
+SMALLEST_TILE, FEW_TILES = 128, 16  # the side of tiles that may be many, and so many in a row may be smaller
+ORDERS = 2  # of reverse mode that keep no block; each takes up one checkpoint
+
 Block = Callable[..., Any]  # (first row, the rows of what has rows) -> the reduced rows
 
 
 def by_rows(rows: Block, own: Any, block: int) -> Any:
   """``rows(start, own[start : start + block])`` for all blocks, joined; a derivative makes each block anew."""
-  rows = jax.checkpoint(rows, prevent_cse=False)
+  for _ in range(ORDERS):
+    rows = jax.checkpoint(rows, prevent_cse=False)
   n = jax.tree.leaves(own)[0].shape[0]
   if n <= block:
     return rows(0, own)
@@ -66,13 +70,18 @@ def by_tiles(tile: Callable[..., Any], own: Any, side: int) -> Any:
 
 
 def rows_in_a_block(n: int, m: int) -> int:
-  """Rows that make about ``ENTRIES`` entries; a divisor of ``n``, if one is near."""
+  """Rows that make about ``ENTRIES`` entries with ``m`` in each; a divisor of ``n``, if one is near."""
   return _near_divisor(n, max(ENTRIES // max(m, 1), 1))
 
 
-def side_of_a_tile(n: int) -> int:
-  """The side of a square of about ``ENTRIES`` entries; a divisor of ``n``, if one is near."""
-  return _near_divisor(n, int(ENTRIES**0.5))
+def side_of_a_tile(n: int, batch: int) -> int:
+  """The side of so many squares of about ``ENTRIES`` entries together; a divisor of ``n``, if one is near."""
+  return _near_divisor(n, max(int((ENTRIES / max(batch, 1)) ** 0.5), 1))
+
+
+def worth_tiles(n: int, side: int) -> bool:
+  """Half of the entries, but (n / side)^2 steps: not for many small tiles."""
+  return side >= SMALLEST_TILE or n <= FEW_TILES * side
 
 
 def _near_divisor(n: int, most: int) -> int:

@@ -19,7 +19,7 @@ def message(function: str, expected: str, got: str, advice: str) -> str:
 
 def points(function: str, name: str, x: Any) -> None:
   """``(..., n, d)``, of a real number type."""
-  _array(function, name, x)
+  array(function, name, x)
   if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
     advice = "Pass the real and imaginary parts as coordinates"
     if not jnp.issubdtype(x.dtype, jnp.complexfloating):
@@ -58,12 +58,22 @@ def pair(function: str, x: Any, y: Any) -> tuple[int, ...]:
     raise TypeError(
       message(function, "x and y must have dtypes that promote to each other", got, "Convert one of them")
     ) from None
-  return _batch(function, "y", y.shape[:-2], x.shape[:-2], got)
+  return leading(function, "y", y.shape[:-2], x.shape[:-2], got)
+
+
+def matched(function: str, x: Any, y: Any) -> None:
+  """Two sets whose points belong together, one to one."""
+  if x.shape[-2:] != y.shape[-2:]:
+    got, advice = f"x {x.shape} and y {y.shape}", "Put matched points into the same row of both"
+    raise error(function, "x and y must have as many points and coordinates", got, advice)
+  if 0 in x.shape[-2:]:
+    raise error(function, "there must be points to match", f"shape {x.shape}", "Pass one point and coordinate at least")
+  pair(function, x, y)
 
 
 def mask(function: str, name: str, where: Any, points_name: str, x: Any, batch: tuple[int, ...]) -> tuple[int, ...]:
   """``(..., n)`` booleans for the points ``x``, ``(..., n, d)``; the leading axes of the matrices."""
-  _array(function, name, where)
+  array(function, name, where)
   if where.dtype != np.bool_:
     raise TypeError(
       message(
@@ -83,7 +93,7 @@ def mask(function: str, name: str, where: Any, points_name: str, x: Any, batch: 
         f"Give it the shape {(*x.shape[:-2], x.shape[-2])}",
       )
     )
-  return _batch(function, name, where.shape[:-1], batch, f"{name} {where.shape} for matrices {(*batch, '...')}")
+  return leading(function, name, where.shape[:-1], batch, f"{name} {where.shape} for matrices {(*batch, '...')}")
 
 
 def method(function: str, value: Any) -> None:
@@ -100,7 +110,7 @@ def method(function: str, value: Any) -> None:
 
 def same_shape(function: str, name: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
   """An array of real numbers that belongs to another one."""
-  _array(function, name, value)
+  array(function, name, value)
   if value.shape != shape:
     raise ValueError(
       message(function, f"{name} must have the shape of {meaning}", f"{value.shape}, not {shape}", "Check its axes")
@@ -134,83 +144,103 @@ def elementwise(function: str, name: str, block: Any, shape: tuple[int, ...]) ->
     raise TypeError(
       message(function, f"{name} must return one array", type(block).__name__, "Return one array of the shape of D")
     )
+  block = jnp.asarray(block)
   if block.shape != shape:
     raise ValueError(
       message(
         function,
         f"{name} must be elementwise: it must return the shape that it is given",
         f"shape {block.shape} for a block of {shape}",
-        "Take sums over points with values=, or outside; broadcast a constant with jnp.full_like(D, ...)",
+        "Take sums over points with values=, or outside; broadcast what is smaller with jnp.broadcast_to(..., D.shape)",
       )
     )
   return block
 
 
-def operand(function: str, i: int, value: Any, batch: tuple[int, ...], shape: tuple[int, int]) -> jax.Array:
-  """An array that broadcasts to ``(*batch, *shape)``, with two axes at least."""
+def operand(
+  function: str, i: int, value: Any, batch: tuple[int, ...], shape: tuple[int, int]
+) -> tuple[jax.Array, tuple[int, ...]]:
+  """An array that broadcasts to ``(*batch, *shape)``, with two axes at least; and the leading axes of them all."""
   number = isinstance(value, (bool, int, float, complex))
   if not (number or (hasattr(value, "shape") and hasattr(value, "dtype"))):
     advice = "Convert it with jnp.asarray; let f close over what is no array"
     raise TypeError(message(function, f"operand {i} must be an array or a number", type(value).__name__, advice))
-  if not (number or jnp.issubdtype(value.dtype, np.number) or value.dtype == np.bool_):
-    raise TypeError(message(function, f"operand {i} must hold numbers", f"dtype {value.dtype}", "Convert it"))
+  if not number:
+    _numbers(function, f"operand {i}", value)
   value = jnp.asarray(value)
   try:
     fits = np.broadcast_shapes(value.shape[-2:], shape) == shape
-    np.broadcast_shapes(value.shape[:-2], batch)
+    leading_axes = np.broadcast_shapes(value.shape[:-2], batch)
   except ValueError:
     fits = False
   if not fits:
-    raise ValueError(
-      message(
-        function,
-        f"operand {i} must broadcast to the shape of the matrix",
-        f"{value.shape} for {(*batch, *shape)}",
-        "Give it (n, 1) for what belongs to points of x, (1, m) for points of y, (n, m) for pairs",
-      )
+    raise error(
+      function,
+      f"operand {i} must broadcast to the shape of the matrix",
+      f"{value.shape} for {(*batch, *shape)}",
+      "Give it (n, 1) for what belongs to points of x, (1, m) for points of y, (n, m) for pairs",
     )
-  return value.reshape((1,) * max(2 - value.ndim, 0) + value.shape)
+  return value.reshape((1,) * max(2 - value.ndim, 0) + value.shape), leading_axes
 
 
-def values(function: str, name: str, value: Any, y: Any) -> jax.Array | None:
-  """``(m,)`` or ``(..., m, k)`` for the points ``y``, or None."""
+Vector = tuple[jax.Array | None, tuple[int, ...]]  # and the leading axes that it and the points broadcast to
+
+
+def values(function: str, value: Any, m: int, batch: tuple[int, ...]) -> Vector:
+  """``(m,)`` or ``(..., m, k)``, or None."""
   if value is None:
-    return None
-  _array(function, name, value)
-  m = y.shape[-2]
+    return None, batch
+  array(function, "values", value)
+  _numbers(function, "values", value)
   if not value.shape or value.shape[-2:][0] != m:
     shapes = "(m,) or (..., m, k), one entry or one row for each point that is summed over"
-    raise error(function, f"{name} must have the shape {shapes}", f"{value.shape} for {m} points", "Check its axes")
-  _batch(function, name, value.shape[:-2], y.shape[:-2], f"{name} {value.shape} and points {y.shape}")
-  return jnp.asarray(value)
+    advice = "Write values[..., None] for a batch of vectors" if value.shape[-1:] == (m,) else "Check its axes"
+    raise error(function, f"values must have the shape {shapes}", f"{value.shape} for {m} points", advice)
+  return _vector(function, "values", value, value.shape[:-2], batch)
 
 
-def weights(function: str, name: str, value: Any, y: Any) -> jax.Array | None:
-  """``(..., m)`` for the points ``y``, or None."""
+def weights(function: str, value: Any, m: int, batch: tuple[int, ...]) -> Vector:
+  """``(..., m)``, or None."""
   if value is None:
-    return None
-  _array(function, name, value)
-  m = y.shape[-2]
+    return None, batch
+  array(function, "weights", value)
+  _numbers(function, "weights", value)
   if value.shape[-1:] != (m,):
     shape = "(..., m), one entry for each point that is summed over"
-    raise error(function, f"{name} must have the shape {shape}", f"{value.shape} for {m} points", "Check its axes")
-  _batch(function, name, value.shape[:-1], y.shape[:-2], f"{name} {value.shape} and points {y.shape}")
-  return jnp.asarray(value)
+    raise error(function, f"weights must have the shape {shape}", f"{value.shape} for {m} points", "Check its axes")
+  return _vector(function, "weights", value, value.shape[:-1], batch)
+
+
+def _vector(function: str, name: str, value: Any, own: tuple[int, ...], batch: tuple[int, ...]) -> Vector:
+  return jnp.asarray(value), leading(function, name, own, batch, f"{name} {value.shape} for matrices {(*batch, '...')}")
+
+
+def _numbers(function: str, name: str, value: Any) -> None:
+  # Not np.number alone: bfloat16 is none.
+  if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
+    raise TypeError(message(function, f"{name} must hold numbers", f"dtype {value.dtype}", "Convert it"))
 
 
 def count(function: str, name: str, value: Any, most: int) -> None:
   """A static number of things, of which there are ``most``."""
-  _integer(function, name, value)
+  integer(function, name, value)
   if not 1 <= value <= most:
     expected = f"{name} must be at least 1, and at most the number of candidates"
     raise error(function, expected, f"{value} of {most}", f"Pass another {name}; no point counts as its own neighbour")
+
+
+def positive(function: str, name: str, value: Any) -> None:
+  """A static number of repetitions."""
+  integer(function, name, value)
+  if value < 1:
+    raise error(function, f"{name} must be at least 1", str(value), f"Leave {name} out to have the default")
 
 
 def block_size(function: str, value: Any) -> None:
   """Rows at a time, or None."""
   if value is None:
     return
-  _integer(function, "block_size", value)
+  integer(function, "block_size", value)
   if value < 1:
     raise error(function, "block_size must be at least 1", str(value), "Leave it out to have one chosen")
 
@@ -219,13 +249,13 @@ def error(function: str, expected: str, got: str, advice: str) -> ValueError:
   return ValueError(message(function, expected, got, advice))
 
 
-def _integer(function: str, name: str, value: Any) -> None:
+def integer(function: str, name: str, value: Any) -> None:
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
     advice = "It is a static number: a Python int, under jax.jit too"
     raise TypeError(message(function, f"{name} must be an integer", type(value).__name__, advice))
 
 
-def _array(function: str, name: str, x: Any) -> None:
+def array(function: str, name: str, x: Any) -> None:
   if not (hasattr(x, "shape") and hasattr(x, "dtype")):
     raise TypeError(
       message(
@@ -234,7 +264,7 @@ def _array(function: str, name: str, x: Any) -> None:
     )
 
 
-def _batch(function: str, name: str, batch: tuple[int, ...], other: tuple[int, ...], got: str) -> tuple[int, ...]:
+def leading(function: str, name: str, batch: tuple[int, ...], other: tuple[int, ...], got: str) -> tuple[int, ...]:
   """The leading axes that the two broadcast to."""
   if batch == other:
     return batch

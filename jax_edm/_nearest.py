@@ -1,5 +1,6 @@
 """The nearest points: a search without derivatives, in blocks of rows, and then the few distances that it found."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,7 +44,9 @@ def nearest(
     where: ``(..., n)`` booleans: a missing point is nobody's neighbour, and has none.
     where_y: ``(..., m)`` booleans, the same for ``y``.
     method: how the search measures, as for :func:`jax_edm.edm`. With ``"gram"``, and with ``None`` above 6
-      coordinates, ``k + 8`` candidates are measured again by differences before the ``k`` are chosen.
+      coordinates, the search carries the rounding error of products; ``k + 8`` candidates are measured again by
+      differences before the ``k`` are chosen. That is enough but for clusters of more than ``k + 8`` points which are
+      tight against their distance from the others: take ``"difference"`` for those.
     block_size: as for :func:`pairwise_sum`.
 
   Returns:
@@ -68,15 +71,17 @@ def nearest(
            [0],
            [1]], dtype=int32))
   """
-  _edm.check("nearest", x, y, where, where_y, method)
-  m = x.shape[-2] - 1 if y is None else y.shape[-2]
+  batch = math.prod(_edm.check("nearest", x, y, where, where_y, method))
+  m = max(x.shape[-2] - 1, 0) if y is None else y.shape[-2]
   _checks.count("nearest", "k", k, m)
   _checks.block_size("nearest", block_size)
-  return _nearest(x, y, where, where_y, k, _edm.choose_form(method, x.shape[-1]), block_size)
+  return _nearest(x, y, where, where_y, k, _edm.choose_form(method, x.shape[-1]), block_size, batch)
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6))
-def _nearest(x: jax.Array, y: Any, where: Any, where_y: Any, k: int, form: Form, block_size: int | None) -> Nearest:
+@partial(jax.jit, static_argnums=(4, 5, 6, 7))
+def _nearest(
+  x: jax.Array, y: Any, where: Any, where_y: Any, k: int, form: Form, block_size: int | None, batch: int
+) -> Nearest:
   result, compute = _edm.dtypes(x, *([] if y is None else [y]))
 
   def one(x: jax.Array, y: Any, where: Any, where_y: Any) -> tuple[jax.Array, jax.Array]:
@@ -96,7 +101,7 @@ def _nearest(x: jax.Array, y: Any, where: Any, where_y: Any, k: int, form: Form,
         squared = jnp.where(_blocks.diagonal(start, squared.shape), jnp.inf, squared)
       return _smallest(squared, most)
 
-    candidates = _blocks.by_rows(search, (fixed, where), block_size or _blocks.rows_in_a_block(n, m))
+    candidates = _blocks.by_rows(search, (fixed, where), block_size or _blocks.rows_in_a_block(n, m * batch))
 
     def measure(start: jax.Array | int, own: Any) -> tuple[jax.Array, jax.Array]:
       x, where, j = own
@@ -113,7 +118,7 @@ def _nearest(x: jax.Array, y: Any, where: Any, where_y: Any, k: int, form: Form,
       _, j, position = lax.sort((key, j, position), num_keys=2)
       return jnp.take_along_axis(squared, position[:, :k], 1), j[:, :k]
 
-    return _blocks.by_rows(measure, (x, where, candidates), _blocks.rows_in_a_block(n, most * d))
+    return _blocks.by_rows(measure, (x, where, candidates), _blocks.rows_in_a_block(n, most * d * batch))
 
   arrays = (x.astype(compute), None if y is None else y.astype(compute), where, where_y)
   squared, indices = _blocks.batched(one, arrays, (2, 2, 1, 1), "(p,q),(p,q)")

@@ -5,6 +5,7 @@ rule of ``_rules`` inside ``jax.checkpoint``, so derivatives of every order and 
 the hand-derived rule inside each; only ``n x d`` and ``m x d`` arrays live between them.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,23 +36,26 @@ def pairwise_sum(
   Shapes: ``n``, ``m`` points; ``d`` coordinates; ``k`` columns of values; ``...`` leading batch axes, which broadcast.
 
   Args:
-    f: an elementwise JAX function of a block of squared distances and of the blocks of the operands that go with it.
-      It may close over parameters; their gradients are right. Distances are ``safe_root(D)``.
+    f: an elementwise JAX function of a block of squared distances and of the blocks of the operands that go with it:
+      each entry from its own entries alone (no ``softmax``). It may close over parameters, and their gradients are
+      right; arrays over points or pairs are operands. Distances are ``safe_root(D)``.
     x: points, ``(..., n, d)``.
     y: points, ``(..., m, d)``; ``None`` stands for ``x`` itself, and then ``D_ii`` is exactly 0 (and ``f(0)`` is part
       of the sum).
-    *operands: arrays that broadcast to ``(..., n, m)``: scalars, ``(n, 1)``, ``(1, m)``, ``(n, m)``. Only axes of
-      the full length are sliced.
-    values: ``(m,)`` or ``(..., m, k)``; ``None`` stands for ones.
+    *operands: arrays that broadcast to ``(..., n, m)``: scalars, ``(n, 1)``, ``(1, m)`` (or ``(m,)``), ``(n, m)``.
+      Only axes of the full length are sliced. With one set they come after ``None`` for y.
+    values: ``(m,)`` or ``(..., m, k)``; ``None`` stands for ones. (A batch of vectors is ``values[..., None]``.)
     where: ``(..., n)`` booleans, as for :func:`jax_edm.edm`: a missing point has the sum 0, is in no other sum, and
       what stands in it, in its operands and in its values reaches nothing.
     where_y: ``(..., m)`` booleans, the same for ``y``.
     method: as for :func:`jax_edm.edm`.
     block_size: rows of D at a time, by all of its columns; ``None``: as many as make about 2**20 entries. For one set
-      without operands of its points or pairs D is symmetric: then the side of a square tile, and half of them are made.
+      without operands of its points or pairs D is symmetric: then the side of a square tile, and half of them are
+      made, unless they would be many and small.
 
   Returns:
-    ``(..., n)``, or ``(..., n, k)`` with values of that form. float16 and bfloat16 compute in float32 (``f`` too).
+    ``(..., n)``, or ``(..., n, k)`` with values of that form. float16 and bfloat16 compute in float32 (``f`` too), and
+      return the type of the points; elsewhere the types of ``f``, the operands and the values promote.
 
   Raises:
     ValueError, TypeError: as :func:`jax_edm.edm`; an ``f`` that changes the shape; an operand or values that do not
@@ -60,8 +64,8 @@ def pairwise_sum(
   Derivatives: all modes, all orders, with respect to the points, the operands, the values and what ``f`` closes over.
   At coincident points they are those of ``f`` at 0, which must have some: write ``safe_root(D)``, not ``jnp.sqrt(D)``.
 
-  Memory: ``O(block_size m + (n + m) (d + k))`` in every mode and order, with ``block_size**2`` in place of
-  ``block_size m`` for tiles. A full operand ``(n, m)`` is the caller's; it is copied once if ``block_size`` does not
+  Memory: ``O(block_size m + (n + m) (d + k))`` in every mode, up to two orders of reverse mode, for each member of the
+  batch; ``block_size**2`` in place of ``block_size m`` for tiles. A full operand ``(n, m)`` is the caller's; it is copied once if ``block_size`` does not
   divide ``n`` (``None`` takes a divisor where there is one). Call it under ``jax.jit``: un-jitted, JAX compiles the
   loop anew in every call.
 
@@ -76,8 +80,7 @@ def pairwise_sum(
     Array([[-384., -512.],
            [ 384.,  512.]], dtype=float32)
   """
-  vector = _checks.values("pairwise_sum", "values", values, x if y is None else y)
-  return _reduction("pairwise_sum", _sum, f, x, y, operands, vector, where, where_y, method, block_size)
+  return _reduction("pairwise_sum", _sum, f, x, y, operands, values, where, where_y, method, block_size)
 
 
 def pairwise_logsumexp(
@@ -102,14 +105,14 @@ def pairwise_logsumexp(
     x: points, ``(..., n, d)``.
     y: points, ``(..., m, d)``; ``None`` stands for ``x`` itself.
     *operands: as for :func:`pairwise_sum`.
-    weights: ``(..., m)``, not negative; ``None`` stands for ones.
+    weights: ``(..., m)``, finite and not negative; ``None`` stands for ones.
     where: ``(..., n)`` booleans: a missing point is in no other sum, and its own is minus infinity.
     where_y: ``(..., m)`` booleans, the same for ``y``.
     method: as for :func:`jax_edm.edm`.
     block_size: as for :func:`pairwise_sum`.
 
   Returns:
-    ``(..., n)``. The largest exponent of a row with a weight is subtracted first: nothing overflows, over any range.
+    ``(..., n)``. The largest term of a row, its weight included, sets the scale: nothing overflows, over any range.
     A row of which every entry is minus infinity, or without weight, gives minus infinity, and a zero gradient.
 
   Raises:
@@ -126,8 +129,7 @@ def pairwise_logsumexp(
     >>> -pairwise_logsumexp(lambda D: -1000 * D, x, y) / 1000  # a soft minimum
     Array([1.], dtype=float32)
   """
-  vector = _checks.weights("pairwise_logsumexp", "weights", weights, x if y is None else y)
-  return _reduction("pairwise_logsumexp", _logsumexp, f, x, y, operands, vector, where, where_y, method, block_size)
+  return _reduction("pairwise_logsumexp", _logsumexp, f, x, y, operands, weights, where, where_y, method, block_size)
 
 
 def _reduction(
@@ -147,19 +149,24 @@ def _reduction(
   _checks.function(name, "f", f)
   batch = _edm.check(name, x, y, where, where_y, method)
   shape = (x.shape[-2], (x if y is None else y).shape[-2])
-  operands = [_checks.operand(name, i, a, batch, shape) for i, a in enumerate(operands)]
+  check_vector = _checks.values if reduce is _sum else _checks.weights
+  vector, batch = check_vector(name, vector, shape[1], batch)
+  operands = list(operands)
+  for i, a in enumerate(operands):
+    operands[i], batch = _checks.operand(name, i, a, batch, shape)
   _checks.block_size(name, block_size)
   result, compute = _edm.dtypes(x, *([] if y is None else [y]))
   form = _edm.choose_form(method, x.shape[-1])
   sliced = [a.shape[-2] == shape[0] > 1 for a in operands]
   of_pairs = [a.shape[-2:] != (1, 1) for a in operands]
   # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
-  symmetric = y is None and reduce is _sum and not any(of_pairs)
-  block = block_size or (_blocks.side_of_a_tile(shape[0]) if symmetric else _blocks.rows_in_a_block(*shape))
+  side = block_size or _blocks.side_of_a_tile(shape[0], math.prod(batch))
+  symmetric = y is None and reduce is _sum and not any(of_pairs) and _blocks.worth_tiles(shape[0], side)
+  block = block_size or (side if symmetric else _blocks.rows_in_a_block(shape[0], shape[1] * math.prod(batch)))
 
   def block_of(squared: jax.Array, present: Any, operands: Sequence[jax.Array]) -> jax.Array:
-    if present is not None:  # f and its derivatives never see what does not exist
-      squared, *operands = (jnp.where(present, a, jnp.ones_like(a)) for a in (squared, *operands))
+    if present is not None:  # f and its derivatives never see what does not exist; the points are filled already
+      operands = [jnp.where(present, a, jnp.ones_like(a)) for a in operands]
     block = _checks.elementwise(name, "f", f(squared, *operands), squared.shape)
     return block.astype(int) if block.dtype == bool else block
 
@@ -188,8 +195,14 @@ def _reduction(
       return _sum(block, present, vector_across), _sum_of_columns(block, present, vector)
 
     if in_tiles:
-      return _blocks.by_tiles(tile, (x, where, vector), block)[:n]
-    return _blocks.by_rows(rows, (x, where, [a if s else None for a, s in zip(operands, sliced, strict=True)]), block)
+      out, where = _blocks.by_tiles(tile, (x, where, vector), block)[:n], None if where is None else where[:n]
+    else:
+      own = [a if s else None for a, s in zip(operands, sliced, strict=True)]
+      out = _blocks.by_rows(rows, (x, where, own), block)
+    if where is None or reduce is not _sum:
+      return out
+    # Zero already; what stands in the cotangent of a missing row reaches nothing.
+    return jnp.where(where if out.ndim == 1 else where[:, None], out, jnp.zeros_like(out))
 
   arrays = (x.astype(compute), None if y is None else y.astype(compute), where, where_y, vector, *operands)
   ranks = (2, 2, 1, 1, 0 if vector is None else min(vector.ndim, 2) if reduce is _sum else 1, *(2 for _ in operands))
@@ -225,7 +238,9 @@ def _logsumexp(block: jax.Array, present: jax.Array | None, weights: jax.Array |
   lowest = float(jnp.finfo(block.dtype).min)
   block = jnp.where(block < lowest, lowest, block)
   # What has no weight must not set the scale, nor overflow on it. (It keeps a derivative with respect to its weight.)
-  counted = block if weights is None else jnp.where(weights == 0, lowest, block)
+  counted = block
+  if weights is not None:
+    counted = jnp.where(weights == 0, lowest, block + jnp.log(jnp.where(weights == 0, 1, jnp.abs(weights))))
   top = lax.stop_gradient(counted).max(1, initial=lowest)
   top = jnp.where((top > lowest) & (top < jnp.inf), top, 0)
   exponent = block - top[:, None]
@@ -241,8 +256,10 @@ def _logsumexp(block: jax.Array, present: jax.Array | None, weights: jax.Array |
 
 
 def _wide(*arrays: jax.Array) -> list[jax.Array]:
-  """All of one dtype; one that accumulates in float32 or wider, unless all are integers."""
+  """All of one dtype; one that accumulates in float32 or wider, or of integers as ``jnp.sum`` does."""
   dtype = jnp.result_type(*arrays)
   if jnp.issubdtype(dtype, jnp.inexact):
     dtype = jnp.promote_types(dtype, jnp.float32)
+  else:
+    dtype = jax.eval_shape(jnp.sum, jax.ShapeDtypeStruct((), dtype)).dtype
   return [a.astype(dtype) for a in arrays]

@@ -155,6 +155,7 @@ BAD = {
     lambda x: nearest(x, x, 5),
   ),
   "k too large, one set": (ValueError, r"Got 4 of 3", lambda x: nearest(x, k=4)),
+  "no points": (ValueError, r"Got 1 of 0", lambda x: nearest(x[:0])),
   "k of 0": (ValueError, r"k must be at least 1.*Got 0", lambda x: nearest(x, k=0)),
   "k of another type": (TypeError, r"k must be an integer. Got float", lambda x: nearest(x, k=1.0)),
   "block": (ValueError, r"nearest: block_size must be at least 1. Got -1", lambda x: nearest(x, block_size=-1)),

@@ -126,12 +126,12 @@ def test_transformations_where_compilers_fuse(name, jitted, shapes):
   core.check(energy, core.ALL[name], shapes, jnp.float32, None, jitted, naive=NAIVE[energy])
 
 
-def programs(n, d, block, sets):
+def programs(n, d, block, sets, outer=lambda sums: sums, reduction=pairwise_sum):
   """Of one set, half of whose matrix is enough, and of two; with what they may take, in MiB, for n = 16384."""
   x = jax.ShapeDtypeStruct((n, d), jnp.float32)
 
   def loss(x):
-    return pairwise_sum(lambda D: jnp.exp(-D), x, x if sets == 2 else None, block_size=block).sum()
+    return outer(reduction(lambda D: jnp.exp(-D), x, x if sets == 2 else None, block_size=block)).sum()
 
   modes = {
     "forward": (loss, 24),
@@ -158,6 +158,21 @@ def test_memory_is_linear_in_n(sets, block):
     programs(8192, 3, block, sets), programs(16384, 3, block, sets), strict=True
   ):
     assert twice <= 2 * once, name
+
+
+@pytest.mark.parametrize(("f", "sets"), [(pairwise_sum, 1), (pairwise_sum, 2), (pairwise_logsumexp, 2)])
+def test_memory_under_a_loss_that_is_not_linear_in_the_sums(f, sets):
+  """Then the second order needs the blocks of the first once more."""
+  for name, used, limit in programs(16384, 3, None, sets, jnp.log1p, f):
+    assert used < limit, name
+
+
+def test_memory_of_a_batch_and_of_small_blocks():
+  loss = lambda x, block=None: pairwise_sum(lambda D: jnp.exp(-D), x, block_size=block).sum()  # noqa: E731
+  for shape, block, limit in (((512, 1024, 3), None, 64), ((8192, 3), 4, 4)):
+    program = jax.jit(jax.grad(lambda x: loss(x, block)))  # noqa: B023
+    used = program.lower(jax.ShapeDtypeStruct(shape, jnp.float32)).compile().memory_analysis().temp_size_in_bytes
+    assert used < limit * 2**20
 
 
 def test_memory_of_logsumexp_and_of_a_block_that_does_not_divide():
@@ -253,6 +268,23 @@ def test_what_is_missing_reaches_nothing(sets, d, f, rng):
       np.testing.assert_allclose(a[kept], want[name], atol=1e-12 * np.abs(want[name]).max(), err_msg=name)
       a[kept] = 0
       np.testing.assert_array_equal(a, 0, err_msg=name)
+
+
+def test_what_is_missing_has_no_derivative_of_its_own(rng):
+  """A function that is singular somewhere, and a cotangent that is not finite on the row of a missing point."""
+  x = (0.2 * rng.normal(size=(5, 3))).astype(np.float32)  # distances below 1
+  here = np.array([True, True, True, False, True])
+  slope = lambda x, t, **options: jax.grad(lambda t: pairwise_sum(lambda D: (t - D) ** 0.5, x, **options).sum())(t)  # noqa: E731
+  expected = (0.5 / np.sqrt(1 - oracle.edm(x))).sum()
+  for block in (5, 2, 3):  # 2 and 3 do not divide 5: the last tile is filled up
+    np.testing.assert_allclose(slope(x, 1.0, block_size=block), expected, rtol=1e-5)
+  np.testing.assert_allclose(slope(x, 1.0, where=here), slope(x[here], 1.0), rtol=1e-5)
+  for y in (None, x):
+    masked = lambda v: pairwise_sum(lambda D: jnp.exp(-D), x, y, values=v, where=here)  # noqa: B023, E731
+    bar = jax.grad(lambda v: jnp.where(here, jnp.log(masked(v)), 0).sum())(jnp.ones(5))  # noqa: B023
+    kept = np.exp(-oracle.edm(x[here], x if y is not None else x[here]))
+    expected = (kept / kept.sum(1, keepdims=True)).sum(0)
+    np.testing.assert_allclose(bar if y is not None else bar[here], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("block", [None, 2])
@@ -358,7 +390,23 @@ def test_what_has_no_weight_does_not_set_the_scale():
   np.testing.assert_allclose(run(w, 1e4), 0)  # exp(4e4) would overflow, and exp(-4e4) would leave nothing of the other
   np.testing.assert_allclose(jax.grad(run)(w, 1.0), [1, np.exp(4)], rtol=1e-6)  # the derivative exists, and is right
   assert bool(jnp.isfinite(jax.grad(run)(w, 1e4)).all())
-  assert run(w, jnp.inf) != run(w, 1.0) or jnp.isnan(run(w, jnp.inf))
+  infinite = lambda w: pairwise_logsumexp(lambda D: jnp.where(D > 1, jnp.inf, D), x, y, weights=w)[0]  # noqa: E731
+  assert infinite(w) == 0
+  assert infinite(jnp.ones(2)) == jnp.inf
+
+
+def test_weights_of_any_size_set_the_scale():
+  x, y = jnp.zeros((1, 1)), jnp.array([[0.0], [10.0]])
+  run = lambda w: pairwise_logsumexp(lambda D: -D, x, y, weights=w)[0]  # noqa: E731
+  w = np.array([1e-30, 1e30])
+  np.testing.assert_allclose(run(jnp.asarray(w, jnp.float32)), np.log(1e-30 + np.exp(-100.0 + np.log(1e30))), rtol=1e-6)
+  np.testing.assert_allclose(run(jnp.array([1e-30, 0.0])), np.log(1e-30), rtol=1e-6)
+
+
+def test_sums_of_narrow_integers_do_not_overflow():
+  x = jnp.ones((200, 2))
+  np.testing.assert_array_equal(pairwise_sum(lambda D: (D >= 0).astype(jnp.int8), x), 200)
+  np.testing.assert_array_equal(pairwise_sum(lambda D, a: a, x, None, jnp.full((200, 200), 2, jnp.uint8)), 400)
 
 
 BAD = {
@@ -404,6 +452,31 @@ BAD = {
     ValueError,
     r"leading axes of values",
     lambda x: pairwise_sum(lambda D: D, jnp.ones((2, 4, 3)), values=jnp.ones((3, 4, 1))),
+  ),
+  "values' batch, of x": (
+    ValueError,
+    r"leading axes of values",
+    lambda x: pairwise_sum(lambda D: D, jnp.ones((2, 4, 3)), x, values=jnp.ones((3, 4, 1))),
+  ),
+  "values of text": (
+    TypeError,
+    r"values must hold numbers",
+    lambda x: pairwise_sum(lambda D: D, x, values=np.array(["a"] * 4)),
+  ),
+  "values of a batch of vectors": (
+    ValueError,
+    r"Write values\[..., None\]",
+    lambda x: pairwise_sum(lambda D: D, x, values=jnp.ones((2, 4))),
+  ),
+  "values, and wrong points": (
+    ValueError,
+    r"pairwise_sum: x must have the shape",
+    lambda x: pairwise_sum(lambda D: D, x[0], values=jnp.ones(4)),
+  ),
+  "operands' batches": (
+    ValueError,
+    r"operand 1 must broadcast",
+    lambda x: pairwise_sum(lambda D, a, b: D, x, None, jnp.ones((2, 4, 4)), jnp.ones((3, 4, 4))),
   ),
   "weights": (
     ValueError,

@@ -8,29 +8,62 @@ The rooms, from the top; imports point down only:
 ``_calculus``   ``edm_jacobian``, ``edm_jvp``, ``edm_vjp``: the derivative itself, as arrays
 ``_pairwise``   ``pairwise_sum``, ``pairwise_logsumexp``: reductions over all pairs, in O(n) memory
 ``_nearest``    ``nearest``: the k nearest points
+``_points``     points and matrices in closed form: Gram matrices, ``classical_mds``, ``procrustes``, ``is_edm``
+``_fitting``    points from any distances: ``stress``, ``guttman_transform``, ``points_from_edm``
+``_condensed``  ``pdist``, ``squareform``: the condensed form of SciPy
+``_smacof``     stress, its majorization, and the derivative of its minimum
+``_spectral``   how JAX differentiates eigenvectors and rotations, where values repeat, too
 ``_blocks``     the rows of a matrix of pairs, in blocks
 ``_rules``      how JAX differentiates an EDM; the derivation stands in its docstring
 ``_kernels``    the array functions: squared distances, the form B and its adjoint P
+``_matrices``   checks of distance matrices
 ``_checks``     input checks and the one form of error messages
 ==============  ====================================================================================
 """
 
 from jax_edm._calculus import edm_jacobian, edm_jvp, edm_vjp
+from jax_edm._condensed import pdist, squareform
 from jax_edm._edm import distances, edm
+from jax_edm._fitting import Configuration, guttman_inverse, guttman_transform, points_from_edm, stress
 from jax_edm._nearest import Nearest, nearest
 from jax_edm._pairwise import pairwise_logsumexp, pairwise_sum
+from jax_edm._points import (
+  ClassicalMDS,
+  Procrustes,
+  classical_mds,
+  edm_from_gram,
+  embedding_dimension,
+  gram_from_edm,
+  is_edm,
+  procrustes,
+)
 from jax_edm._rules import safe_root
 
 __all__ = [
+  "ClassicalMDS",
+  "Configuration",
   "Nearest",
+  "Procrustes",
+  "classical_mds",
   "distances",
   "edm",
+  "edm_from_gram",
   "edm_jacobian",
   "edm_jvp",
   "edm_vjp",
+  "embedding_dimension",
+  "gram_from_edm",
+  "guttman_inverse",
+  "guttman_transform",
+  "is_edm",
   "nearest",
   "pairwise_logsumexp",
   "pairwise_sum",
+  "pdist",
+  "points_from_edm",
+  "procrustes",
   "safe_root",
+  "squareform",
+  "stress",
 ]
 __version__ = "0.1.0"

@@ -65,9 +65,9 @@ def pairwise_sum(
   At coincident points they are those of ``f`` at 0, which must have some: write ``safe_root(D)``, not ``jnp.sqrt(D)``.
 
   Memory: ``O(block_size m + (n + m) (d + k))`` in every mode, up to two orders of reverse mode, for each member of the
-  batch; ``block_size**2`` in place of ``block_size m`` for tiles. A full operand ``(n, m)`` is the caller's; it is copied once if ``block_size`` does not
-  divide ``n`` (``None`` takes a divisor where there is one). Call it under ``jax.jit``: un-jitted, JAX compiles the
-  loop anew in every call.
+  batch; ``block_size**2`` in place of ``block_size m`` for tiles. A full operand ``(n, m)`` is the caller's; it is
+  copied once if ``block_size`` does not divide ``n`` (``None`` takes a divisor where there is one). Call it under
+  ``jax.jit``: un-jitted, JAX compiles the loop anew in every call.
 
   Example:
     >>> import jax, jax.numpy as jnp

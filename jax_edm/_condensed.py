@@ -1,0 +1,87 @@
+"""The condensed form of SciPy: the entries above the diagonal, row by row."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_edm import _checks, _matrices
+from jax_edm._edm import distances
+
+
+def pdist(x: jax.Array) -> jax.Array:
+  r"""Distances between all pairs of points i < j, as ``scipy.spatial.distance.pdist`` orders them.
+
+  Shapes: ``n`` points; ``d`` coordinates; ``...`` leading batch axes.
+
+  Args:
+    x: points, ``(..., n, d)``.
+
+  Returns:
+    ``(..., n (n - 1) / 2)``: (0, 1), (0, 2), ..., (0, n-1), (1, 2), ..., in the unit and the dtype of the points. Their
+    squares are the entries of :func:`edm`.
+
+  Raises:
+    ValueError, TypeError: as :func:`jax_edm.edm`.
+
+  Derivatives: all modes, all orders; zero where two points coincide.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import pdist
+    >>> pdist(jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
+    Array([5., 3., 4.], dtype=float32)
+  """
+  _checks.points("pdist", "x", x)
+  return _condensed(distances(x))
+
+
+def squareform(a: jax.Array) -> jax.Array:
+  r"""The condensed form of a hollow symmetric matrix, or the matrix of a condensed form, as SciPy's ``squareform``.
+
+  Args:
+    a: a vector of n (n - 1) / 2 entries, or a matrix ``(n, n)``; of either, batches by ``jax.vmap``.
+
+  Returns:
+    The other of the two: ``(n, n)``, symmetric with a zero diagonal, or the entries above the diagonal, in the dtype of
+    ``a``.
+
+  Raises:
+    ValueError: another number of axes, a matrix that is not square, a number of entries that no n has; outside ``jit``
+      a matrix that is not symmetric, or with a diagonal that is not zero. TypeError: a is no array.
+
+  Derivatives: all modes, all orders; linear.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import squareform
+    >>> squareform(jnp.array([5.0, 3.0, 4.0]))
+    Array([[0., 5., 3.],
+           [5., 0., 4.],
+           [3., 4., 0.]], dtype=float32)
+  """
+  _checks.array("squareform", "a", a)
+  if len(a.shape) == 2:
+    _matrices.square("squareform", "a", a)
+    _matrices.hollow("squareform", "a", a)
+    return _condensed(jnp.asarray(a))
+  size = a.shape[0] if len(a.shape) == 1 else -1
+  n = round((1 + (1 + 8 * max(size, 0)) ** 0.5) / 2)
+  if size != n * (n - 1) // 2:
+    raise _checks.error(
+      "squareform",
+      "a must be a vector of n (n - 1) / 2 entries, or a matrix",
+      f"shape {a.shape}",
+      "For a batch use jax.vmap(squareform)",
+    )
+  upper = jnp.zeros((n, n), a.dtype).at[_pairs(n)].set(a, unique_indices=True)
+  return upper + upper.T
+
+
+def _condensed(matrix: jax.Array) -> jax.Array:
+  return matrix[(..., *_pairs(matrix.shape[-1]))]
+
+
+def _pairs(n: int) -> tuple[Any, Any]:
+  return np.triu_indices(n, 1)

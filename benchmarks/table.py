@@ -41,5 +41,5 @@ def _ratio(row: dict[str, Any]) -> str:
 
 def kept(name: str = "x86_64-2cores-jax0.10.1") -> dict[str, Any]:
   """The results that the documents show: those on the JAX that this project is made on."""
-  parts = [json.loads((RESULTS / f"{name}-{part}.json").read_text()) for part in ("dense", "streamed")]
-  return {"results": [result for part in parts for result in part["results"]]}
+  parts = [json.loads((RESULTS / f"{name}-{part}.json").read_text()) for part in ("dense", "streamed", "points")]
+  return {"results": [result for part in parts for result in part["results"]], "recovered": parts[-1]["recovered"]}

@@ -1,0 +1,97 @@
+"""Points from distances: SMACOF against scikit-learn's, and how often an incomplete matrix is completed."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jax_edm
+from benchmarks.case import Case, data
+from benchmarks.timing import Side
+
+STEPS = 300
+POINTS, PAIRS = 20, 190
+GOALS = {50: 100, 80: 100, 100: 98, 110: 95, 120: 85, 130: 60}  # deleted pairs: problems of 100 to recover
+CLOSE = 1e-2  # relative Frobenius error of a matrix that counts as recovered
+
+
+def cases() -> Iterator[Case]:
+  """The same matrix, the same start, the same number of steps; what comes back is the stress."""
+  for name, shape, goal in (("n=1000", (1, 1000), 3.0), ("256 problems of 32", (256, 32), 20.0)):
+    sets, n = shape
+    x, start = data(sets, n, 5), data(sets, n, 2, seed=1)
+    squared = np.square(x[:, :, None].astype(np.float64) - x[:, None]).sum(-1)
+    work: dict[str, Side] = {"jax_edm": smacof(squared, start)}
+    if side := scikit_learn(squared, start):
+      work["scikit-learn"] = side
+    wanted = {"scikit-learn": goal} if len(work) > 1 else {}
+    yield Case(f"SMACOF, {STEPS} steps, d=2, {name}", work, partial(exact, squared, start), wanted, {})
+
+
+def smacof(squared: np.ndarray, start: np.ndarray) -> Side:
+  run = jax.jit(
+    lambda D, start: jax_edm.points_from_edm(D, 2, initial=start, max_steps=STEPS, tolerance=0.0).stress,
+  )
+  on_device = jnp.asarray(squared, jnp.float32), jnp.asarray(start)
+  return lambda: run(*on_device)
+
+
+def scikit_learn(squared: np.ndarray, start: np.ndarray) -> Callable[[], Any] | None:
+  if not importlib.util.find_spec("sklearn"):
+    return None
+  from sklearn.manifold import smacof as theirs
+
+  options = {"n_components": 2, "n_init": 1, "max_iter": STEPS, "eps": -1.0, "normalized_stress": False}
+  roots = np.sqrt(squared)
+
+  def side() -> np.ndarray:
+    return np.array([theirs(t, init=x, **options)[1] for t, x in zip(roots, start, strict=True)])
+
+  return side
+
+
+def exact(squared: np.ndarray, start: np.ndarray) -> np.ndarray:
+  """The stress after as many Guttman transforms, in float64."""
+  t, x = np.sqrt(squared), start.astype(np.float64)
+  for _ in range(STEPS):
+    r = lengths(x)
+    ratio = np.divide(t, r, out=np.zeros_like(r), where=r > 0)
+    x = (ratio.sum(-1)[..., None] * x - ratio @ x) / x.shape[-2]
+  return np.square(lengths(x) - t).sum((-1, -2)) / 2
+
+
+def lengths(x: np.ndarray) -> np.ndarray:
+  squares = np.square(x).sum(-1)
+  squared = squares[..., :, None] + squares[..., None, :] - 2 * x @ np.swapaxes(x, -1, -2)
+  squared[..., range(x.shape[-2]), range(x.shape[-2])] = 0
+  return np.sqrt(np.maximum(squared, 0))
+
+
+def problem(seed: int, deleted: int) -> tuple[np.ndarray, np.ndarray]:
+  """Uniform points in the unit square, their squared distances, and which of them are known."""
+  random = np.random.default_rng(seed)
+  x = random.random((POINTS, 2))
+  i, j = np.triu_indices(POINTS, 1)
+  kept = random.permutation(PAIRS)[deleted:]
+  known = np.zeros((POINTS, POINTS), bool)
+  known[i[kept], j[kept]] = known[j[kept], i[kept]] = True
+  return np.square(x[:, None] - x[None]).sum(-1), known
+
+
+def recovered(problems: int) -> list[dict[str, int]]:
+  """How many of the problems are, with 10 starts each."""
+  solve = jax.jit(
+    lambda D, w: jax_edm.points_from_edm(D, 2, weights=w, key=jax.random.key(0), restarts=10).points,
+  )
+  rows = []
+  for deleted, goal in GOALS.items():
+    squared, known = map(np.stack, zip(*(problem(seed, deleted) for seed in range(problems)), strict=True))
+    found = np.square(lengths(np.asarray(solve(squared, known), np.float64)))
+    error = np.linalg.norm(found - squared, axis=(1, 2)) / np.linalg.norm(squared, axis=(1, 2))
+    rows.append({"deleted": deleted, "recovered": int((error < CLOSE).sum()), "goal": goal})
+    print(f"  {deleted:>4} deleted: {rows[-1]['recovered']} (goal {goal} of 100)", flush=True)
+  return rows

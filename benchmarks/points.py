@@ -45,7 +45,7 @@ def scikit_learn(squared: np.ndarray, start: np.ndarray) -> Callable[[], Any] | 
     return None
   from sklearn.manifold import smacof as theirs
 
-  options = {"n_components": 2, "n_init": 1, "max_iter": STEPS, "eps": -1.0, "normalized_stress": False}
+  options = {"n_components": 2, "n_init": 1, "max_iter": STEPS, "eps": 0.0, "normalized_stress": False}
   roots = np.sqrt(squared)
 
   def side() -> np.ndarray:

@@ -49,7 +49,9 @@ def _run_airports(options: argparse.Namespace) -> list[str]:
 
 def _run_fit(options: argparse.Namespace) -> list[str]:
   _need_extra()
-  return _fit.run(options.file, options.dim, options.squared, options.output or Path("fit"), options.seed)
+  return _fit.run(
+    options.file, options.dim, options.squared, options.output or Path("fit"), options.seed, options.method
+  )
 
 
 def _run_edm(options: argparse.Namespace) -> list[str]:
@@ -84,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     "fit",
     help="points from your own distances",
     description="Recovers points from your own distances. Writes points.csv, the points along their principal axes, "
-    "and fit.png, a picture of them beside the Shepard diagram.",
+    "and fit.png, a picture of them beside the spectrum and the Shepard diagram.",
   )
   fit.set_defaults(run=_run_fit)
   fit.add_argument(
@@ -95,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     "the two entries of a pair is enough",
   )
   fit.add_argument("--dim", type=int, required=True, help="number of coordinates to recover")
+  fit.add_argument(
+    "--method",
+    choices=("gradient", "smacof"),
+    default="gradient",
+    help="gradient: descent from random positions; smacof: majorization from classical MDS (default: gradient)",
+  )
   fit.add_argument("--squared", action="store_true", help="the entries are squared distances")
   # The options that the main job has, too, are not to overwrite with a default what stands before the command.
   fit.add_argument(

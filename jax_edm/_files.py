@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_edm import _checks
+from jax_edm import _checks, _matrices
 
 SUFFIXES = (".npy", ".csv")
 TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry and to the diagonal of a matrix
@@ -207,10 +207,10 @@ def _check_enough(path: Path, measured: np.ndarray, dim: int) -> None:
     raise error(
       path, "every point must have a measured distance", f"none for point {alone[0] + 1}", "Drop it, or measure one"
     )
-  parts = _connected_parts(known)
-  if parts > 1:
+  parts = _matrices.parts_of(known)
+  if len(parts) > 1:
     raise error(
-      path, "measured distances must connect all points", f"{parts} separate parts", "Fit each part by itself"
+      path, "measured distances must connect all points", f"{len(parts)} separate parts", "Fit each part by itself"
     )
   needed = n * dim - dim * (dim + 1) // 2  # coordinates, less those of a rigid motion
   if pairs < needed:
@@ -222,15 +222,3 @@ def _check_enough(path: Path, measured: np.ndarray, dim: int) -> None:
     )
   if not np.nanmax(measured) > 0:
     raise error(path, "some points must differ", "distances that are all 0", "Check the file")
-
-
-def _connected_parts(known: np.ndarray) -> int:
-  unseen, parts = np.ones(len(known), bool), 0
-  while unseen.any():
-    parts += 1
-    front = np.zeros_like(unseen)
-    front[np.argmax(unseen)] = True
-    while front.any():
-      unseen &= ~front
-      front = known[front].any(0) & unseen
-  return parts

@@ -1,4 +1,4 @@
-r"""Points from distances, by gradient descent through ``distances``.
+r"""Points from distances on the command line: by gradient descent through ``distances``, or by SMACOF.
 
 The loss is the squared stress: with ``r = distances(x)`` and the measured distances ``t``, in units of their root mean
 square,
@@ -12,6 +12,8 @@ Three ideas make plain descent find the points from random positions:
 * *A detour.* In its own dimension, a point that starts on the wrong side of the others stays there. The descent begins
   with a few coordinates more, in which it walks around them; a penalty on the minor axes grows until these are empty.
 * *Blocks.* The matrix is streamed in blocks of rows, which stay in the cache of the processor.
+
+SMACOF is :func:`jax_edm.points_from_edm`: no random positions but those of its further starts, and no step size.
 """
 
 import time
@@ -31,6 +33,8 @@ from tqdm import tqdm
 
 from jax_edm import _files
 from jax_edm._edm import distances, edm
+from jax_edm._fitting import points_from_edm
+from jax_edm._points import classical_mds
 
 EXTRA = 5  # coordinates of the detour
 PENALTY = (1e-6, 0.02)  # on what stands in them, at the beginning and at the end, in units of the curvature
@@ -43,6 +47,9 @@ PATIENT, PATIENCE = 2000, 12
 SMALL, STARTS = 512, 16
 CHECKED = 12  # points in the gradient check
 DRAWN = 20_000  # pairs in the Shepard diagram
+SMACOF_STEPS, SMACOF_TOLERANCE = 3000, 1e-6
+SMACOF_STEPS_PER_CALL = 100
+SHOWN = 12  # eigenvalues in the spectrum
 
 Params = Any  # what a stage optimises
 
@@ -68,14 +75,17 @@ class Target(NamedTuple):
   unit: float  # root mean square of the measured distances, in the unit of the user
 
 
-def run(file: Path, dim: int, squared: bool, output: Path, seed: int) -> list[str]:
+def run(file: Path, dim: int, squared: bool, output: Path, seed: int, method: str) -> list[str]:
   """``python -m jax_edm fit``: read, recover, write; the lines of the report."""
   begin = time.perf_counter()
   measured = _files.read_distances(file, dim, squared=squared)
   with _files.all_or_nothing(output) as place:
-    target = prepare(measured)
-    with progress(steps(len(measured))) as bar:
-      points = recover(target, dim, seed, bar) * target.unit
+    if method == "smacof":
+      points = majorize(measured, dim, seed)
+    else:
+      target = prepare(measured)
+      with progress(steps(len(measured))) as bar:
+        points = recover(target, dim, seed, bar) * target.unit
     header = ",".join(f"x{k + 1}" for k in range(dim))
     _files.write(place / "points.csv", points.astype(np.float32), header)
     draw(points, measured, place / "fit.png")
@@ -125,6 +135,31 @@ def recover(target: Target, dim: int, seed: int, bar: tqdm) -> np.ndarray:
     x, losses = descend(stage, jnp.asarray(x, jnp.float32), target.curvature, target, bar)
     x = _principal_axes(np.asarray(x, np.float64))[..., :dim]
   return x[np.argmin(losses)]
+
+
+def majorize(measured: np.ndarray, dim: int, seed: int) -> np.ndarray:
+  """Points, ``(n, dim)``, float64, by SMACOF; centred, along their principal axes."""
+  known = ~np.isnan(measured)
+  unit = float(np.sqrt(np.mean(measured[known] ** 2)))
+  D = jnp.asarray(np.where(known, measured / unit, 0) ** 2, jnp.float32)
+  w, key = jnp.asarray(known, jnp.float32), jax.random.key(seed)
+  starts = _times(SMALL, len(measured), STARTS)
+  steps = 10 * SMACOF_STEPS_PER_CALL
+  first = jax.jit(lambda D: points_from_edm(D, dim, weights=w, key=key, restarts=starts, max_steps=steps))
+  more = jax.jit(
+    lambda x: points_from_edm(D, dim, weights=w, initial=x, max_steps=SMACOF_STEPS_PER_CALL, tolerance=SMACOF_TOLERANCE)
+  )
+  with tqdm(total=SMACOF_STEPS, desc="SMACOF", unit="step") as bar:
+    found = first(D)
+    taken = int(found.steps)
+    while True:
+      bar.set_postfix(stress=f"{float(found.stress):.3e}", refresh=False)
+      bar.update(taken)
+      if bool(found.converged) or bar.n >= SMACOF_STEPS:
+        break
+      found = more(found.points)
+      taken = int(found.steps)
+  return _principal_axes(np.asarray(found.points, np.float64)) * unit
 
 
 def _stages(n: int, dim: int) -> tuple[Stage, Stage]:
@@ -212,6 +247,16 @@ def stress(points: np.ndarray, measured: np.ndarray) -> float:
   return float(np.sqrt(np.mean((fitted - given) ** 2) / np.mean(given**2)))
 
 
+def spectrum(points: np.ndarray, measured: np.ndarray) -> np.ndarray:
+  """Eigenvalues over n of the Gram matrix of the measured distances, the missing ones taken from the points."""
+  squares = (points**2).sum(1)
+  D = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
+  D = np.where(np.isnan(measured), D, measured**2)
+  np.fill_diagonal(D, 0)
+  scale = D.max() or 1.0
+  return np.asarray(classical_mds(jnp.asarray(D / scale, jnp.float32), 1).eigenvalues, np.float64) * scale / len(D)
+
+
 def _pairs(points: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Fitted and measured distance of each measured pair."""
   i, j = np.nonzero(np.triu(~np.isnan(measured)))
@@ -241,9 +286,9 @@ def about_pairs(measured: np.ndarray) -> str:
 
 
 def draw(points: np.ndarray, measured: np.ndarray, file: Path) -> None:
-  """The points along their first two axes, and the Shepard diagram: fitted over measured distances."""
-  figure = Figure(figsize=(12, 5.6), layout="constrained")
-  left, right = figure.subplots(1, 2)
+  """The points along their first two axes, the spectrum, and the Shepard diagram: fitted over measured distances."""
+  figure = Figure(figsize=(16, 5.4), layout="constrained")
+  left, middle, right = figure.subplots(1, 3, width_ratios=(1.2, 0.8, 1))
   n, dim = points.shape
   first, second = points[:, 0], points[:, 1] if dim > 1 else np.zeros(n)
   left.scatter(first, second, s=np.clip(4000 / n, 2, 40), color="C0", linewidths=0)
@@ -253,6 +298,12 @@ def draw(points: np.ndarray, measured: np.ndarray, file: Path) -> None:
   left.set(title=f"{n:,} recovered points", xlabel="first principal axis", ylabel="second principal axis")
   left.set_aspect("equal", "datalim")
 
+  values = spectrum(points, measured)[:SHOWN]
+  middle.bar(np.arange(1, len(values) + 1), values, color=["C0" if k < dim else "0.7" for k in range(len(values))])
+  middle.axhline(0, color="0.4", linewidth=0.8)
+  middle.set(title="Spectrum: is the dimension right?", xlabel="eigenvalue", ylabel="variance along the axis")
+  middle.set_xticks(np.arange(1, len(values) + 1))
+
   fitted, given = _pairs(points, measured)
   some = np.random.default_rng(0).permutation(len(given))[:DRAWN]
   right.plot([0, given.max()], [0, given.max()], color="0.6", linewidth=1, zorder=0)
@@ -261,7 +312,7 @@ def draw(points: np.ndarray, measured: np.ndarray, file: Path) -> None:
   shown = "" if len(some) == len(given) else f", {len(some):,} of {len(given):,} pairs"
   right.set(title=f"Shepard diagram{shown}", xlabel="measured distance", ylabel="distance of the recovered points")
   right.set_aspect("equal", "datalim")
-  for axes in (left, right):
+  for axes in (left, middle, right):
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
   figure.savefig(file, dpi=150)

@@ -124,6 +124,18 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
   assert "writable" in one_line(capsys)
 
 
+def test_the_spectrum_tells_the_dimension():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(30, 3)) * 100
+  d = oracle.distances(x)
+  d[rng.random((30, 30)) < 0.3] = np.nan
+  d = np.fmin(d, d.T)
+  values = _fit.spectrum(x - x.mean(0), d)
+  moments = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2 / 30
+  np.testing.assert_allclose(values[:3], moments, rtol=1e-4)
+  np.testing.assert_allclose(values[3:], 0, atol=1e-4 * moments[0])
+
+
 def test_an_unknown_option_is_a_mistake_too(capsys):
   with pytest.raises(SystemExit) as ended:
     command_line.main(["fit"])
@@ -147,8 +159,16 @@ def test_a_missing_extra_says_what_to_install(capsys, monkeypatch):
   assert 'pip install "jax-edm[cli]"' in one_line(capsys)
 
 
-@pytest.mark.parametrize(("dim", "suffix", "squared"), [(2, ".npy", False), (3, ".csv", True)])
-def test_fit_finds_the_points(dim, suffix, squared, tmp_path, capsys):
+@pytest.mark.parametrize(
+  ("dim", "suffix", "squared", "method"),
+  [
+    (2, ".npy", False, "gradient"),
+    (3, ".csv", True, "gradient"),
+    (2, ".csv", True, "smacof"),
+    (3, ".npy", False, "smacof"),
+  ],
+)
+def test_fit_finds_the_points(dim, suffix, squared, method, tmp_path, capsys):
   """From three quarters of the distances, of which some stand in one triangle only."""
   rng = np.random.default_rng(0)
   truth = 100 * rng.normal(size=(24, dim))
@@ -159,6 +179,7 @@ def test_fit_finds_the_points(dim, suffix, squared, tmp_path, capsys):
   d[j[::3], i[::3]] = np.nan
   file, output = saved(tmp_path / f"d{suffix}", d), tmp_path / "out"
   arguments = ["fit", str(file), "--dim", str(dim), "--output", str(output), *(["--squared"] if squared else [])]
+  arguments += ["--method", method]
   assert command_line.main(arguments) == 0
   points = np.loadtxt(output / "points.csv", delimiter=",", skiprows=1)
   assert procrustes_rms(points, truth) < 0.1

@@ -82,6 +82,19 @@ def test_figures_in_the_documents_are_those_that_were_kept():
   first = shown[0].index(measured[0])
   assert shown[0][first : first + len(measured)] == measured, "python -m benchmarks --table"
   first = shown[1].index(measured[0])
-  of_readme = shown[1][first : first + 9]
+  of_readme = shown[1][first : first + 10]
   assert set(of_readme) <= set(measured)
-  assert len(set(of_readme)) == 9
+  assert len(set(of_readme)) == 10
+
+
+def test_the_rates_in_the_documents_are_those_that_were_kept():
+  from benchmarks.table import kept
+
+  rates = " | ".join(str(row["recovered"]) for row in kept()["recovered"])
+  assert f"| recovered | {rates} |" in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+
+
+def test_pictures_of_the_documents_exist():
+  for path in DOCUMENTS:
+    for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+      assert (path.parent / name).stat().st_size > 10_000

@@ -283,6 +283,13 @@ def test_procrustes_of_what_leaves_it_open(rng):
     assert bool(jnp.isfinite(jax.jvp(gradient, (x,), (x + 1,))[1]).all())
 
 
+def test_the_rotation_is_proper_where_it_may_be(rng):
+  """Points in a plane: a mirror image in it is as good, and is not taken."""
+  y = rng.normal(size=(8, 6, 3)).astype(np.float32)
+  found = procrustes(np.broadcast_to(COPLANAR, y.shape).astype(np.float32), y)
+  np.testing.assert_allclose(jnp.linalg.det(found.rotation), 1, atol=1e-5)
+
+
 # is_edm, embedding_dimension
 
 

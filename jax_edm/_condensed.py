@@ -49,7 +49,7 @@ def squareform(a: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: another number of axes, a matrix that is not square, a number of entries that no n has; outside ``jit``
-      a matrix that is not symmetric, or with a diagonal that is not zero. TypeError: a is no array.
+      a matrix that is not symmetric, or with a diagonal that is not zero. TypeError: a does not hold real numbers.
 
   Derivatives: all modes, all orders; linear.
 
@@ -61,7 +61,7 @@ def squareform(a: jax.Array) -> jax.Array:
            [5., 0., 4.],
            [3., 4., 0.]], dtype=float32)
   """
-  _checks.array("squareform", "a", a)
+  _matrices.real("squareform", "a", a)
   if len(a.shape) == 2:
     _matrices.square("squareform", "a", a)
     _matrices.hollow("squareform", "a", a)
@@ -75,6 +75,7 @@ def squareform(a: jax.Array) -> jax.Array:
       f"shape {a.shape}",
       "For a batch use jax.vmap(squareform)",
     )
+  a = jnp.asarray(a)
   upper = jnp.zeros((n, n), a.dtype).at[_pairs(n)].set(a, unique_indices=True)
   return upper + upper.T
 

@@ -37,6 +37,7 @@ def stress(
       missing: NaN in the target there reaches nothing. A target of 0 is a distance like any other.
     squared: the s-stress, ``sum_{i<j} w_ij (D_ij - T_ij)^2`` of squared distances: smooth, and led by the large ones.
     normalized: ``sqrt(sigma / sum_{i<j} w_ij t_ij^2)``, which has no unit: Kruskal's stress-1 with the targets below.
+      Where these are all zero it is 0 for points that coincide, and infinite for others.
 
   Returns:
     ``(...)``, in the unit of the points to the second power, to the fourth with ``squared``, or without one.
@@ -97,6 +98,12 @@ def guttman_transform(
   """
   _checks.points("guttman_transform", "x", x)
   _check_target("guttman_transform", "target", target, weights, x)
+  if inverse is not None:
+    n = _matrices.square("guttman_transform", "inverse", inverse)
+    _matrices.of_points("guttman_transform", "inverse", inverse, x, n)
+    if weights is None:
+      advice = "Pass the weights that it belongs to"
+      raise _checks.error("guttman_transform", "inverse needs weights", "inverse without weights", advice)
   if inverse is None and weights is not None:
     _matrices.connected("guttman_transform", "target", weights)
     inverse = _guttman_inverse(weights)
@@ -127,7 +134,7 @@ def guttman_inverse(weights: jax.Array) -> jax.Array:
     Array([[ 0.25, -0.25],
            [-0.25,  0.25]], dtype=float32)
   """
-  _matrices.square("guttman_inverse", "weights", weights)
+  _matrices.square("guttman_inverse", "weights", weights, boolean=True)
   _matrices.weights("guttman_inverse", weights, "weights", weights)
   _matrices.connected("guttman_inverse", "weights", weights)
   return _guttman_inverse(weights)
@@ -154,7 +161,8 @@ def points_from_edm(
     D: *squared* distances, ``(..., n, n)``.
     dim: how many coordinates, 1 to n - 1.
     weights: as for :func:`stress`: 0 for a missing entry (a boolean array will do), else the inverse of its variance.
-    initial: points to start from, ``(..., n, dim)``; ``None``: classical MDS of D, its missing entries filled with the
+    initial: points to start from, ``(..., n, dim)``, which must not lie in fewer dimensions: nothing leaves those.
+      ``None``: classical MDS of D, its missing entries filled with the
       lengths of shortest paths.
     key: for the random starts, from ``jax.random.key``.
     restarts: starts in all; those after the first are random, and the end with the least stress counts.
@@ -215,9 +223,11 @@ def points_from_edm(
 def _check_target(function: str, name: str, target: Any, weights: Any, x: Any) -> None:
   """A matrix of distances, its weights, and the points that it belongs to."""
   n = _matrices.square(function, name, target)
+  _matrices.weights(function, weights, name, target)
   if x is not None:
     _matrices.of_points(function, name, target, x, n)
-  _matrices.weights(function, weights, name, target)
+    if weights is not None:
+      _matrices.of_points(function, "weights", weights, x, n)
   _matrices.distances(function, name, target, weights)
 
 
@@ -229,7 +239,9 @@ def _stress(x: jax.Array, target: jax.Array, weights: Any, squared: bool, normal
       return sigma
     t, *w = _smacof.given(t, w)
     scale = ((w[0] if w else 1) * t**2).sum() / 2
-    return safe_root(sigma / scale)
+    # Nothing fitted to nothing is a fit.
+    nothing = (scale == 0) & (sigma == 0)
+    return safe_root(sigma / jnp.where(nothing, 1, scale))
 
   return _mapped(one, (x, target, weights), "()")
 
@@ -253,7 +265,7 @@ def _points_from_edm(
 ) -> Configuration:
   def one(D: jax.Array, w: Any, initial: Any) -> tuple[jax.Array, ...]:
     D, w = _symmetric(D, w)
-    t = safe_root(D)
+    t = safe_root(D if w is None else jnp.where((w == 0) & ~(D >= 0), 0, D))
     fixed = jax.lax.stop_gradient((t, w, initial))
     x, steps, converged = _smacof.search(*fixed, key, dim, restarts, most, tolerance)
     x = _smacof.stationary(jax.lax.stop_gradient(x), t, w)

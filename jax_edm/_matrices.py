@@ -12,9 +12,9 @@ from jax_edm._checks import error, message
 SHOWN = 8  # points of a part that a message lists
 
 
-def square(function: str, name: str, matrix: Any) -> int:
+def square(function: str, name: str, matrix: Any, boolean: bool = False) -> int:
   """``(..., n, n)``, of a real number type; n."""
-  _real(function, name, matrix)
+  real(function, name, matrix, boolean)
   if len(matrix.shape) < 2 or matrix.shape[-1] != matrix.shape[-2]:
     raise error(
       function,
@@ -48,7 +48,7 @@ def weights(function: str, given: Any, name: str, matrix: Any) -> None:
   """``(..., n, n)``: not negative and symmetric, of a real number type or boolean; or None."""
   if given is None:
     return
-  _real(function, "weights", given, boolean=True)
+  real(function, "weights", given, boolean=True)
   if given.shape[-2:] != matrix.shape[-2:]:
     raise error(
       function,
@@ -60,7 +60,7 @@ def weights(function: str, given: Any, name: str, matrix: Any) -> None:
   if known(given):
     w = np.asarray(given, np.float64)
     _none(function, "weights", w, ~np.isfinite(w) | (w < 0), "must be finite and not negative", "0 means missing")
-    _symmetric(function, "weights", w, w.dtype, "Use weights + weights.T")
+    _symmetric(function, "weights", w, jnp.result_type(given, float), "Use weights + weights.T")
 
 
 def distances(function: str, name: str, matrix: Any, given_weights: Any = None) -> None:
@@ -68,8 +68,8 @@ def distances(function: str, name: str, matrix: Any, given_weights: Any = None) 
   if not known(matrix, given_weights):
     return
   values = np.asarray(matrix, np.float64)
-  w = np.broadcast_to(True if given_weights is None else np.asarray(given_weights) != 0, values.shape)
-  values = np.where(w, np.broadcast_to(values, w.shape), 0)
+  if given_weights is not None:
+    values = np.where(np.asarray(given_weights) != 0, values, 0)
   missing = f"Where {name} is not known pass weights=, 0 there"
   _none(function, name, values, ~np.isfinite(values), "must be finite", missing)
   dtype = jnp.result_type(matrix, float)
@@ -123,10 +123,11 @@ def known(*arrays: Any) -> bool:
 
 def allowed(values: np.ndarray, dtype: Any) -> np.ndarray:
   """What rounding, and arithmetic in a precision like that of ``dtype``, may do to symmetry and to zeros."""
-  return float(jnp.finfo(dtype).eps) ** 0.5 * np.abs(values).max((-1, -2), initial=0, keepdims=True)
+  finite = np.where(np.isfinite(values), np.abs(values), 0)
+  return float(jnp.finfo(dtype).eps) ** 0.5 * finite.max((-1, -2), initial=0, keepdims=True)
 
 
-def _real(function: str, name: str, matrix: Any, boolean: bool = False) -> None:
+def real(function: str, name: str, matrix: Any, boolean: bool = False) -> None:
   _checks.array(function, name, matrix)
   dtype = matrix.dtype
   if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer) or (boolean and dtype == np.bool_)):
@@ -134,14 +135,16 @@ def _real(function: str, name: str, matrix: Any, boolean: bool = False) -> None:
 
 
 def _hollow(function: str, name: str, values: np.ndarray, dtype: Any) -> None:
-  wrong = np.eye(values.shape[-1], dtype=bool) & (np.abs(values) > allowed(values, dtype))
+  wrong = np.eye(values.shape[-1], dtype=bool) & ~(np.abs(values) <= allowed(values, dtype))
   _none(function, name, values, wrong, "must have a zero diagonal", "Check that rows and columns list the same points")
   _symmetric(function, name, values, dtype, f"Use ({name} + {name}.T) / 2, if both are measurements")
 
 
 def _symmetric(function: str, name: str, values: np.ndarray, dtype: Any, advice: str) -> None:
   transposed = values.swapaxes(-1, -2)
-  wrong = np.abs(values - transposed) > allowed(values, dtype)
+  with np.errstate(invalid="ignore"):  # infinity less infinity
+    near = np.abs(values - transposed) <= allowed(values, dtype)
+  wrong = ~(near | (values == transposed) | (np.isnan(values) & np.isnan(transposed)))
   if wrong.any():
     index = tuple(int(k) for k in np.argwhere(wrong)[0])
     i, j = index[-2:]

@@ -187,8 +187,9 @@ def procrustes(x: jax.Array, y: jax.Array, *, scale: bool = False, reflection: b
     ValueError, TypeError: shapes that do not match; points as for :func:`jax_edm.edm`; no points at all.
 
   Derivatives: all modes, all orders; those of ``rmsd`` are zero where it is zero. They exist where the best motion is
-  unique, up to what turns nothing: also for points in a plane or on a line, and where singular values repeat. Where two
-  motions are equally good (a mirror image as good as the original) they do not, and what comes is finite.
+  unique, up to what turns neither x nor y: also where singular values repeat, for fewer points than coordinates, and
+  for two sets in a plane or on a line; for one such set, against one that fills the space, only if it spans d - 1
+  dimensions and ``reflection=False``. Elsewhere several motions are equally good, and what comes is finite.
 
   Example:
     >>> import jax.numpy as jnp

@@ -75,11 +75,18 @@ def given(t: jax.Array, w: Weights) -> list[jax.Array]:
 def inverse_laplacian(w: jax.Array) -> jax.Array:
   """``V^+``, for weights that connect all points."""
   n = w.shape[0]
+  if n == 0:
+    return w
   w = jnp.where(jnp.eye(n, dtype=bool), 0, (w + w.T) / 2)
-  mean = w.mean()
-  # V + mean 11' is positive definite, and its inverse is V^+ + 11' / (n^2 mean).
-  inverse = cho_solve(cho_factor(jnp.diag(w.sum(1)) - w + mean), jnp.eye(n, dtype=w.dtype))
-  return inverse - 1 / (n * n * mean)
+  degrees = w.sum(1)
+  # V without the row and the column of one point is positive definite: its inverse, centred, is V^+. (Adding a multiple
+  # of 11' instead would drown the small degrees of points that are weakly attached.)
+  held = jnp.arange(n) == jnp.argmax(degrees)
+  cut = held[:, None] | held
+  kept = jnp.where(cut, jnp.diag(held.astype(w.dtype)), jnp.diag(degrees) - w)
+  inverse = jnp.where(cut, 0, cho_solve(cho_factor(kept), jnp.eye(n, dtype=w.dtype)))
+  inverse = inverse - inverse.mean(0)
+  return inverse - inverse.mean(1, keepdims=True)
 
 
 def transform(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
@@ -138,7 +145,9 @@ def search(
   found, stresses = jax.vmap(run)(starts, is_given)
   best = jnp.argmin(jnp.where(jnp.isnan(stresses), jnp.inf, stresses))
   x, steps, converged = jax.tree.map(lambda a: a[best], found)
-  return x, steps, converged & jnp.isfinite(x).all() & connected(w)
+  # Points that all coincide do not move, and are a minimum only for distances that are all zero.
+  placed = ((x - x.mean(0)) != 0).any() | (given(t, w)[0] == 0).all()
+  return x, steps, converged & placed & jnp.isfinite(x).all() & connected(w)
 
 
 def classical(t: jax.Array, dim: int) -> jax.Array:

@@ -90,7 +90,7 @@ def test_guttman_transform(weighted, rng):
   for i in range(2):
     np.testing.assert_allclose(out[i], guttman_by_definition(x[i], t[i], w[i]), atol=1e-12)
   np.testing.assert_allclose(guttman_transform(x + 5, t, weights=given), out + 5, atol=1e-12)  # the mean stays
-  np.testing.assert_allclose(guttman_transform(x, t, weights=given, inverse=guttman_inverse(w)), out, atol=1e-12)
+  np.testing.assert_allclose(guttman_transform(x, t, weights=w, inverse=guttman_inverse(w)), out, atol=1e-12)
   once = stress(x, t, weights=given)
   for _ in range(20):
     x = guttman_transform(x, t, weights=given)
@@ -249,6 +249,61 @@ def test_inside_jit_the_flags_tell(rng):
   assert bool(run(broken, np.where(np.isnan(broken), 0, w)).converged)
 
 
+def test_weights_of_a_batch_for_one_matrix(rng):
+  x, D, w = problem(rng, 6, 2)
+  w = np.stack([w, w.astype(bool), 2 * w])
+  np.testing.assert_allclose(
+    stress(x, np.sqrt(D), weights=w), [stress_by_definition(x, np.sqrt(D), a) for a in w], rtol=1e-5
+  )
+  assert points_from_edm(D, 2, weights=w).points.shape == guttman_transform(x, np.sqrt(D), weights=w).shape == (3, 6, 2)
+  np.testing.assert_allclose(guttman_inverse(w[1] != 0), guttman_inverse(w[1]), atol=1e-5)
+  rounded = w[0].astype(np.float32)
+  rounded[0, 1] *= 1 + 2e-7
+  guttman_inverse(rounded)
+
+
+@pytest.mark.parametrize("weak", [1e-3, 1e-6, 1e-12])
+def test_points_that_are_weakly_attached(weak, rng):
+  w = np.ones((6, 6))
+  w[0] = w[:, 0] = weak
+  off = w - np.eye(6) * w
+  expected = np.linalg.inv(np.diag(off.sum(1)) - off + np.outer(e := np.full(6, 6**-0.5), e)) - np.outer(e, e)
+  if weak < 1e-9:  # out of reach of that in float64: the star of one weak point
+    expected = np.full((6, 6), np.nan)
+    expected[0, 0] = 25 / 36 / (5 * weak)
+  found = np.asarray(guttman_inverse(w.astype(np.float32)), np.float64)
+  given = np.isfinite(expected)
+  np.testing.assert_allclose(found[given], expected[given], atol=1e-5 * np.nanmax(expected))
+  if weak > 1e-9:  # below, a step of the weak point is rounding over its weight
+    assert bool(jnp.isfinite(points_from_edm(oracle.edm(rng.normal(size=(6, 2))), 2, weights=w).stress))
+
+
+def test_one_point():
+  one = jnp.ones((1, 1))
+  np.testing.assert_array_equal(guttman_inverse(one), 0)
+  np.testing.assert_array_equal(guttman_transform(jnp.ones((1, 2)), 0 * one, weights=one), 1)
+
+
+@pytest.mark.parametrize("sentinel", [-1.0, np.nan, np.inf, 0.0])
+def test_whatever_stands_where_an_entry_is_missing(sentinel, rng):
+  _, D, w = problem(rng, 7, 2, missing=0.2)
+  w[0, 1] = w[1, 0] = 0
+  D[0, 1] = D[1, 0] = sentinel
+  value, gradient = jax.value_and_grad(lambda D: points_from_edm(D, 2, weights=w).stress)(jnp.asarray(D, jnp.float32))
+  assert bool(jnp.isfinite(value))
+  assert bool(jnp.isfinite(gradient).all())
+  np.testing.assert_array_equal(gradient[w == 0], 0)
+
+
+def test_a_collapsed_start_has_not_converged():
+  assert not bool(points_from_edm(D, 2, initial=np.zeros((6, 2))).converged)
+
+
+def test_normalized_stress_of_nothing():
+  assert stress(0 * X, 0 * D, normalized=True) == 0
+  assert stress(np.arange(12.0).reshape(6, 2), 0 * D, normalized=True) == np.inf
+
+
 def test_all_points_coincide():
   found = points_from_edm(jnp.zeros((4, 4)), 2)
   np.testing.assert_array_equal(found.points, 0)
@@ -290,6 +345,21 @@ BAD = {
   ),
   "weights' type": (TypeError, "weights must hold real numbers", lambda: points_from_edm(D, 2, weights=W * 1j)),
   "stress of other points": (ValueError, "target must have one row for each point", lambda: stress(X[:4], D)),
+  "inverse alone": (
+    ValueError,
+    "guttman_transform: inverse needs weights",
+    lambda: guttman_transform(X, D, inverse=W),
+  ),
+  "inverse of other points": (
+    ValueError,
+    "inverse must have one row for each point",
+    lambda: guttman_transform(X, D, weights=W, inverse=W[:3, :3]),
+  ),
+  "batch of weights, of x": (
+    ValueError,
+    "leading axes of weights",
+    lambda: stress(np.stack([X] * 3), D, weights=np.stack([W, W])),
+  ),
   "batch of weights": (
     ValueError,
     "leading axes of weights",

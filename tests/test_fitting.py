@@ -164,7 +164,7 @@ def test_more_starts_find_no_worse_an_end(rng):
   D = problem(rng, 15, 4, noise=0.5, missing=0)[1]
   run = lambda restarts, **options: points_from_edm(D, 2, key=jax.random.key(1), restarts=restarts, **options)  # noqa: E731
   one, many = run(1), run(12)
-  assert many.stress <= one.stress
+  assert many.stress <= one.stress * (1 + 64 * EPS)  # the same minimum, from another start, has other last digits
   worst = points_from_edm(D, 2, initial=jnp.asarray(rng.normal(size=(15, 2))), max_steps=1)
   assert run(12, initial=worst.points).stress < worst.stress
   assert one.stress < stress(classical_mds(D, 2).points, np.sqrt(D))

@@ -21,15 +21,9 @@ import numpy as np
 
 import jax_edm
 from benchmarks import points, sides
-from benchmarks.case import Case, bound, data
+from benchmarks.case import Case, bound, data, exact_edm
 from benchmarks.table import RESULTS, kept, table
 from benchmarks.timing import medians
-
-
-def exact_edm(x: np.ndarray) -> np.ndarray:
-  wide = x.astype(np.float64)
-  squares = np.square(wide).sum(-1)
-  return np.maximum(squares[..., :, None] + squares[..., None, :] - 2 * wide @ np.swapaxes(wide, -1, -2), 0)
 
 
 def exact_pull(x: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -292,6 +286,8 @@ def main() -> int:
     if part == "points" and not options.only:
       print("\nn=20, d=2: problems of 100 that are recovered, of whose 190 pairs so many are deleted")
       extra["recovered"] = points.recovered(100 if not options.quick else 10)
+      print("\nthe airports of the main job, free in space")
+      extra["airports"] = points.airports(2500 if not options.quick else 10)
     if not (options.quick or options.only):
       RESULTS.mkdir(exist_ok=True)
       path = RESULTS / f"{platform.machine()}-{os.cpu_count()}cores-jax{jax.__version__}-{part}.json"

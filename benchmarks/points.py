@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jax_edm
-from benchmarks.case import Case, data
+from benchmarks.case import Case, data, exact_edm
 from benchmarks.timing import Side
 
 STEPS = 300
@@ -58,17 +58,10 @@ def exact(squared: np.ndarray, start: np.ndarray) -> np.ndarray:
   """The stress after as many Guttman transforms, in float64."""
   t, x = np.sqrt(squared), start.astype(np.float64)
   for _ in range(STEPS):
-    r = lengths(x)
+    r = np.sqrt(exact_edm(x))
     ratio = np.divide(t, r, out=np.zeros_like(r), where=r > 0)
     x = (ratio.sum(-1)[..., None] * x - ratio @ x) / x.shape[-2]
-  return np.square(lengths(x) - t).sum((-1, -2)) / 2
-
-
-def lengths(x: np.ndarray) -> np.ndarray:
-  squares = np.square(x).sum(-1)
-  squared = squares[..., :, None] + squares[..., None, :] - 2 * x @ np.swapaxes(x, -1, -2)
-  squared[..., range(x.shape[-2]), range(x.shape[-2])] = 0
-  return np.sqrt(np.maximum(squared, 0))
+  return np.square(np.sqrt(exact_edm(x)) - t).sum((-1, -2)) / 2
 
 
 def problem(seed: int, deleted: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,8 +83,27 @@ def recovered(problems: int) -> list[dict[str, int]]:
   rows = []
   for deleted, goal in GOALS.items():
     squared, known = map(np.stack, zip(*(problem(seed, deleted) for seed in range(problems)), strict=True))
-    found = np.square(lengths(np.asarray(solve(squared, known), np.float64)))
+    found = exact_edm(np.asarray(solve(squared, known)))
     error = np.linalg.norm(found - squared, axis=(1, 2)) / np.linalg.norm(squared, axis=(1, 2))
     rows.append({"deleted": deleted, "recovered": int((error < CLOSE).sum()), "goal": goal})
     print(f"  {deleted:>4} deleted: {rows[-1]['recovered']} (goal {goal} of 100)", flush=True)
+  return rows
+
+
+def airports(steps: int) -> list[dict[str, Any]]:
+  """The distances of the main job, by ``points_from_edm`` alone: the points are free in space."""
+  from jax_edm import _airports  # needs the extra "cli"
+
+  table = _airports.load()
+  measured = _airports.measure(table.positions, _airports.FRACTION, 0)
+  known = ~np.isnan(measured)
+  t = np.where(known, measured, 0) / 1000
+  near = np.where(known, 1 / np.maximum(t, 0.05) ** 2, 0)  # the noise is a share of the distance; 50 km at least
+  solve = jax.jit(lambda D, w: jax_edm.points_from_edm(D, 3, weights=w, max_steps=steps, tolerance=0.0).points)
+  rows = []
+  for name, w in (("1 / D", near), ("equal", known)):
+    found = solve(jnp.asarray(t**2, jnp.float32), jnp.asarray(w, jnp.float32))
+    km = float(jax_edm.procrustes(1000 * found, jnp.asarray(table.positions)).rmsd)
+    rows.append({"weights": name, "steps": steps, "km": km})
+    print(f"  weights {name}: {km:.2f} km after {steps} steps", flush=True)
   return rows

@@ -3,15 +3,18 @@
 The rooms, from the top; imports point down only:
 
 ==============  ====================================================================================
-``__main__``    the command line (``python -m jax_edm``), on ``_fit``: points from distances
-``_edm``        ``edm``, ``distances``: check, canonicalise, choose the form, call the rule
-``_calculus``   ``edm_jacobian``, ``edm_jvp``, ``edm_vjp``: the derivative itself, as arrays
-``_pairwise``   ``pairwise_sum``, ``pairwise_logsumexp``: reductions over all pairs, in O(n) memory
-``_nearest``    ``nearest``: the k nearest points
-``_points``     points and matrices in closed form: Gram matrices, ``classical_mds``, ``procrustes``, ``is_edm``
+``__main__``    the command line (``python -m jax_edm``): parse, call, print
+``_airports``   the main job: airports on a sphere, from a tenth of their distances
+``_fit``        points from the distances in a user's file
+``_files``      the user's files: read, checked, written all at once or not at all
 ``_fitting``    points from any distances: ``stress``, ``guttman_transform``, ``points_from_edm``
 ``_condensed``  ``pdist``, ``squareform``: the condensed form of SciPy
 ``_smacof``     stress, its majorization, and the derivative of its minimum
+``_points``     points and matrices in closed form: Gram matrices, ``classical_mds``, ``procrustes``, ``is_edm``
+``_calculus``   ``edm_jacobian``, ``edm_jvp``, ``edm_vjp``: the derivative itself, as arrays
+``_nearest``    ``nearest``: the k nearest points
+``_pairwise``   ``pairwise_sum``, ``pairwise_logsumexp``: reductions over all pairs, in O(n) memory
+``_edm``        ``edm``, ``distances``: check, canonicalise, choose the form, call the rule
 ``_spectral``   how JAX differentiates eigenvectors and rotations, where values repeat, too
 ``_blocks``     the rows of a matrix of pairs, in blocks
 ``_rules``      how JAX differentiates an EDM; the derivation stands in its docstring

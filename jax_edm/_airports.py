@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from jax_edm import _files, _fit
+from jax_edm._points import procrustes
 
 RADIUS = 6371.0  # of the Earth, in km
 FRACTION = 0.1  # of the distances is measured
@@ -130,10 +131,8 @@ def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def align(points: np.ndarray, positions: np.ndarray) -> np.ndarray:
-  """Procrustes: ``points`` moved and turned, and mirrored where that is better, onto ``positions``; never scaled."""
-  centre, middle = points.mean(0), positions.mean(0)
-  left, _, right = np.linalg.svd((points - centre).T @ (positions - middle))
-  return (points - centre) @ left @ right + middle
+  """``points`` moved and turned, and mirrored where that is better, onto ``positions``; never scaled."""
+  return np.asarray(procrustes(jnp.asarray(points), jnp.asarray(positions)).aligned, np.float64)
 
 
 def write_table(airports: Airports, points: np.ndarray, errors: np.ndarray, file: Path) -> None:

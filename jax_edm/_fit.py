@@ -100,8 +100,7 @@ def run(file: Path, dim: int, squared: bool, output: Path, seed: int, method: st
 
 def prepare(measured: np.ndarray) -> Target:
   """Distances, ``(n, n)``, symmetric, NaN where not measured and on the diagonal."""
-  n, known = len(measured), ~np.isnan(measured)
-  unit = float(np.sqrt(np.mean(measured[known] ** 2)))
+  n, known, unit = len(measured), ~np.isnan(measured), _root_mean_square(measured)
   rows = min(n, ROWS)
   blocks = np.full((-(-n // rows) * rows, n), np.nan, np.float32)
   blocks[:n] = measured / unit
@@ -139,8 +138,7 @@ def recover(target: Target, dim: int, seed: int, bar: tqdm) -> np.ndarray:
 
 def majorize(measured: np.ndarray, dim: int, seed: int) -> np.ndarray:
   """Points, ``(n, dim)``, float64, by SMACOF; centred, along their principal axes."""
-  known = ~np.isnan(measured)
-  unit = float(np.sqrt(np.mean(measured[known] ** 2)))
+  known, unit = ~np.isnan(measured), _root_mean_square(measured)
   D = jnp.asarray(np.where(known, measured / unit, 0) ** 2, jnp.float32)
   w, key = jnp.asarray(known, jnp.float32), jax.random.key(seed)
   starts = _times(SMALL, len(measured), STARTS)
@@ -249,12 +247,14 @@ def stress(points: np.ndarray, measured: np.ndarray) -> float:
 
 def spectrum(points: np.ndarray, measured: np.ndarray) -> np.ndarray:
   """Eigenvalues over n of the Gram matrix of the measured distances, the missing ones taken from the points."""
-  squares = (points**2).sum(1)
-  D = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
-  D = np.where(np.isnan(measured), D, measured**2)
-  np.fill_diagonal(D, 0)
-  scale = D.max() or 1.0
-  return np.asarray(classical_mds(jnp.asarray(D / scale, jnp.float32), 1).eigenvalues, np.float64) * scale / len(D)
+  known, unit = ~np.isnan(measured), _root_mean_square(measured)
+  D = np.array(edm(jnp.asarray(points / unit, jnp.float32)))
+  D[known] = (measured[known] / unit) ** 2
+  return np.asarray(classical_mds(jnp.asarray(D), 1).eigenvalues, np.float64) * unit**2 / len(D)
+
+
+def _root_mean_square(measured: np.ndarray) -> float:
+  return float(np.sqrt(np.nanmean(measured**2)))
 
 
 def _pairs(points: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,7 @@ def gram_from_edm(D: jax.Array) -> jax.Array:
   """
   _matrices.square("gram_from_edm", "D", D)
   result, compute = _edm.dtypes(D)
-  return _gram(jnp.asarray(D).astype(compute)).astype(result)
+  return _spectral.gram(jnp.asarray(D).astype(compute)).astype(result)
 
 
 def edm_from_gram(B: jax.Array) -> jax.Array:
@@ -150,9 +150,7 @@ def _classical_mds(D: jax.Array, dim: int) -> ClassicalMDS:
   result, compute = _edm.dtypes(D)
 
   def one(D: jax.Array) -> tuple[jax.Array, ...]:
-    gram = _gram((D + D.T) / 2)
-    values, vectors = (a[..., ::-1] for a in jnp.linalg.eigh(gram))
-    points = _spectral.principal_points(gram, (values, vectors), dim)
+    points, values = _spectral.classical_scaling((D + D.T) / 2, dim)
     positive, kept = jnp.maximum(values, 0), values[:dim]
     totals = jnp.stack([jnp.abs(values).sum(), positive.sum()])
     fit = jnp.where(totals == 0, 1, positive[:dim].sum() / jnp.where(totals == 0, 1, totals))
@@ -302,16 +300,7 @@ def _spectrum(D: jax.Array, tolerance: float | None) -> tuple[jax.Array, jax.Arr
   """D as it is computed with, the eigenvalues of its Gram matrix, and the tolerance."""
   result, compute = _edm.dtypes(D)
   D = jax.lax.stop_gradient(jnp.asarray(D).astype(compute))
-  values = jnp.linalg.eigvalsh(_gram(D)) if D.shape[-1] else D.sum(-1)
+  values = jnp.linalg.eigvalsh(_spectral.gram(D)) if D.shape[-1] else D.sum(-1)
   if tolerance is None:
     tolerance = float(ROUNDING * jnp.finfo(compute).eps + OF_ENTRIES * jnp.finfo(result).eps)
   return D, values, tolerance
-
-
-def _gram(D: jax.Array) -> jax.Array:
-  if D.shape[-1] == 0:
-    return D
-  rows = D.mean(-1, keepdims=True)
-  # The columns of what is centred by rows: two passes, and the result is centred to the last digit of its own size.
-  by_rows = D - rows
-  return -(by_rows - by_rows.mean(-2, keepdims=True)) / 2

@@ -123,7 +123,7 @@ def search(
   wide = min(dim + EXTRA, n - 1)
   inverse = None if w is None else inverse_laplacian(w)
   if initial is None:
-    own = classical(filled(t, w), wide)
+    own, _ = _spectral.classical_scaling(filled(t, w) ** 2, wide)
   else:  # a coordinate that is zero stays zero
     own = jnp.pad(initial - initial.mean(0), ((0, 0), (0, wide - dim)))
   starts = own[None]
@@ -150,14 +150,6 @@ def search(
   return x, steps, converged & placed & jnp.isfinite(x).all() & connected(w)
 
 
-def classical(t: jax.Array, dim: int) -> jax.Array:
-  squared = t**2
-  centred = squared - squared.mean(0)
-  gram = (centred.mean(1, keepdims=True) - centred) / 2
-  values, vectors = (a[..., ::-1] for a in jnp.linalg.eigh((gram + gram.T) / 2))
-  return _spectral.principal_points(gram, (values, vectors), dim)
-
-
 def filled(t: jax.Array, w: Weights) -> jax.Array:
   """Missing distances replaced by the lengths of shortest paths (Floyd and Warshall)."""
   if w is None:
@@ -175,9 +167,13 @@ def principal_axes(x: jax.Array, dim: int) -> jax.Array:
 def connected(w: Weights) -> jax.Array:
   if w is None:
     return jnp.ones((), bool)
+
+  def grow(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    _, reached = state
+    return reached, reached | ((w != 0) & reached[:, None]).any(0)
+
   first = jnp.arange(w.shape[0]) == 0
-  grown = lambda reached: reached | ((w != 0) & reached[:, None]).any(0)  # noqa: E731
-  return lax.while_loop(lambda s: (s[0] != s[1]).any(), lambda s: (s[1], grown(s[1])), (~first, first))[1].all()
+  return lax.while_loop(lambda state: (state[0] != state[1]).any(), grow, (~first, first))[1].all()
 
 
 @jax.custom_jvp

@@ -42,11 +42,26 @@ def rounding(values: jax.Array) -> jax.Array:
   return 16 * float(jnp.finfo(values.dtype).eps) * jnp.abs(values).max(initial=0)
 
 
+def gram(D: jax.Array) -> jax.Array:
+  """``-1/2 J D J``, of a batch too."""
+  if D.shape[-1] == 0:
+    return D
+  by_rows = D - D.mean(-1, keepdims=True)
+  return -(by_rows - by_rows.mean(-2, keepdims=True)) / 2
+
+
+def classical_scaling(D: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+  """Points of ``k`` coordinates for a symmetric ``D``, and all eigenvalues, descending."""
+  inner = gram(D)
+  values, vectors = (a[..., ::-1] for a in jnp.linalg.eigh(inner))
+  return principal_points(inner, (values, vectors), k), values
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def principal_points(gram: jax.Array, spectrum: Spectrum, k: int) -> jax.Array:
+def principal_points(inner: jax.Array, spectrum: Spectrum, k: int) -> jax.Array:
   """``V_k diag(lambda_k)^{1/2}``, ``(n, k)``; a zero column for an eigenvalue that is not positive.
 
-  ``spectrum`` is that of ``gram``, in descending order.
+  ``spectrum`` is that of ``inner``, a Gram matrix, in descending order.
   """
   values, vectors = spectrum
   return vectors[:, :k] * safe_root(jnp.maximum(values[:k], 0))
@@ -54,14 +69,14 @@ def principal_points(gram: jax.Array, spectrum: Spectrum, k: int) -> jax.Array:
 
 @principal_points.defjvp
 def _principal_points_jvp(k: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-  (gram, (values, vectors)), (d_gram, _) = primals, tangents
-  x = principal_points(gram, (values, vectors), k)
+  (inner, (values, vectors)), (d_inner, _) = primals, tangents
+  x = principal_points(inner, (values, vectors), k)
   kept = (values > rounding(values)) & (jnp.arange(len(values)) < k)
   # A column that is zero stays zero; one in the place of its eigenvalue makes C invertible.
-  one = jnp.where(kept[:k], 0, jnp.abs(values).max(initial=0) + jnp.finfo(gram.dtype).tiny)
-  c, rest = dot(x.T, x) + jnp.diag(one), gram - dot(x, x.T)
-  of_c = (jnp.where(kept[:k], values[:k], one), jnp.eye(k, dtype=gram.dtype))
-  y = sylvester(-rest, c, dot(d_gram, jnp.where(kept[:k], x, 0)), (jnp.where(kept, 0, -values), vectors), of_c)
+  one = jnp.where(kept[:k], 0, jnp.abs(values).max(initial=0) + jnp.finfo(inner.dtype).tiny)
+  c, rest = dot(x.T, x) + jnp.diag(one), inner - dot(x, x.T)
+  of_c = (jnp.where(kept[:k], values[:k], one), jnp.eye(k, dtype=inner.dtype))
+  y = sylvester(-rest, c, dot(d_inner, jnp.where(kept[:k], x, 0)), (jnp.where(kept, 0, -values), vectors), of_c)
   return x, y - dot(x, jnp.linalg.solve(c, dot(x.T, y))) / 2
 
 

@@ -98,3 +98,15 @@ def test_pictures_of_the_documents_exist():
   for path in DOCUMENTS:
     for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
       assert (path.parent / name).stat().st_size > 10_000
+
+
+def test_imports_point_down():
+  """In the order of the rooms that the package's docstring lists."""
+  listed = re.findall(r"^``(\w+)``", jax_edm.__doc__, re.MULTILINE)
+  assert sorted(listed) == sorted([*ROOMS, "__main__"])
+  for place, room in enumerate(listed):
+    text = (ROOT / "jax_edm" / f"{room}.py").read_text(encoding="utf-8")
+    found = re.findall(r"^ *from jax_edm import (.+)$", text, re.MULTILINE)
+    used = {name for names in found for name in names.split(", ")}
+    used |= set(re.findall(r"^ *from jax_edm\.(\w+) import", text, re.MULTILINE))
+    assert used <= set(listed[place + 1 :]), room

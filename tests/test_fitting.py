@@ -10,6 +10,7 @@ from jax.test_util import check_grads
 from test_points import check_both_orders, symmetric_hollow
 
 import oracle
+from conftest import x64
 from jax_edm import classical_mds, edm, guttman_inverse, guttman_transform, points_from_edm, stress
 
 EPS = float(np.finfo(np.float32).eps)
@@ -213,7 +214,7 @@ def test_derivatives_in_float32_and_through_a_scan(rng):
   c = rng.normal(size=(10, 10)).astype(np.float32)
   measure = lambda D: (c * edm(points_from_edm(D, 2, weights=w, max_steps=5000).points)).sum()  # noqa: E731
   gradient = jax.jit(jax.grad(measure))(D)
-  with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+  with x64(True):
     precise = jax.jit(
       jax.grad(
         lambda D: (

@@ -92,7 +92,6 @@ def test_derivative_of_mds(x, dim, rng):
   measure = lambda s: (w * jnp.sin(edm(classical_mds(D + s * tangent, dim).points))).sum()  # noqa: E731
   expected = check_both_orders(measure, 1e-6 * len(x))
   assert abs(expected) > 1e-2
-  # JAX's own way through the eigenvectors, for comparison: not finite, or wrong, wherever eigenvalues repeat.
 
 
 @pytest.mark.parametrize("x", [TRIANGLE, SQUARE, CUBE])

@@ -14,7 +14,10 @@ The rooms, from the top; imports point down only:
 ``_calculus``   ``edm_jacobian``, ``edm_jvp``, ``edm_vjp``: the derivative itself, as arrays
 ``_nearest``    ``nearest``: the k nearest points
 ``_pairwise``   ``pairwise_sum``, ``pairwise_logsumexp``: reductions over all pairs, in O(n) memory
+``_reductions`` what those two do with the rows, tiles, or blocks that a device has
 ``_edm``        ``edm``, ``distances``: check, canonicalise, choose the form, call the rule
+``_ring``       sums over blocks that travel around the devices, and their derivatives
+``_devices``    who computes which rows, where points are spread over the devices of a mesh
 ``_spectral``   how JAX differentiates eigenvectors and rotations, where values repeat, too
 ``_blocks``     the rows of a matrix of pairs, in blocks
 ``_rules``      how JAX differentiates an EDM; the derivation stands in its docstring

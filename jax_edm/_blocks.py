@@ -1,5 +1,6 @@
 """The rows of a matrix of pairs in blocks: how large, in a loop, over batches, and which pairs there are."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ ENTRIES = 2**20  # in one block: 4 MiB in float32 outweigh the cost of a step, a
 
 SMALLEST_TILE, FEW_TILES = 128, 16  # the side of tiles that may be many, and so many in a row may be smaller
 ORDERS = 2  # of reverse mode that keep no block; each takes up one checkpoint
+GROUPS = 64  # of rows that may each have a block of full size; where devices are few, they share the memory of one
 
 Block = Callable[..., Any]  # (first row, the rows of what has rows) -> the reduced rows
 
@@ -107,6 +109,16 @@ def present(where: jax.Array | None, exists: jax.Array | None) -> jax.Array | No
   row = None if where is None else where[:, None]
   column = None if exists is None else exists if exists.ndim == 2 else exists[None, :]
   return column if row is None else row if column is None else row & column
+
+
+def members(arrays: tuple[Any, ...], ranks: tuple[int, ...]) -> int:
+  """How many members of a batch share the memory for blocks; the first array may be one of groups of rows.
+
+  They are members, too, but a device has one of them, or few.
+  """
+  leading = [a.shape[: a.ndim - rank] for a, rank in zip(arrays[1:], ranks[1:], strict=True) if a is not None]
+  groups = arrays[0].shape[0] if np.ndim(arrays[0]) else 1
+  return math.prod(np.broadcast_shapes(*leading)) // min(groups, GROUPS)
 
 
 def batched(function: Callable[..., Any], arrays: tuple[Any, ...], ranks: tuple[int, ...], results: str) -> Any:

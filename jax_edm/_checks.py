@@ -158,9 +158,12 @@ def elementwise(function: str, name: str, block: Any, shape: tuple[int, ...]) ->
 
 
 def operand(
-  function: str, i: int, value: Any, batch: tuple[int, ...], shape: tuple[int, int]
+  function: str, i: int, value: Any, batch: tuple[int, ...], shape: tuple[int, int], everywhere: int
 ) -> tuple[jax.Array, tuple[int, ...]]:
-  """An array that broadcasts to ``(*batch, *shape)``, with two axes at least; and the leading axes of them all."""
+  """An array that broadcasts to ``(*batch, *shape)``, with two axes at least; and the leading axes of them all.
+
+  ``everywhere`` are the columns of an operand of pairs, where ``shape`` is that of one device.
+  """
   number = isinstance(value, (bool, int, float, complex))
   if not (number or (hasattr(value, "shape") and hasattr(value, "dtype"))):
     advice = "Convert it with jnp.asarray; let f close over what is no array"
@@ -169,6 +172,8 @@ def operand(
     _numbers(function, f"operand {i}", value)
   value = jnp.asarray(value)
   try:
+    if value.shape[-2:] == (shape[0], everywhere):
+      shape = (shape[0], everywhere)
     fits = np.broadcast_shapes(value.shape[-2:], shape) == shape
     leading_axes = np.broadcast_shapes(value.shape[:-2], batch)
   except ValueError:

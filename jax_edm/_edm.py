@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_edm import _checks, _rules
+from jax_edm import _blocks, _checks, _devices, _kernels, _rules
 from jax_edm._kernels import Form
 
 Method = Literal["difference", "gram"] | None
@@ -155,25 +155,29 @@ def check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) 
 def _entries(
   x: jax.Array, y: jax.Array | None, where: jax.Array | None, where_y: jax.Array | None, form: Form, root: bool
 ) -> jax.Array:
-  sets = [x] if y is None else [x, y]
-  result, compute = dtypes(*sets)
-  sets = [a.astype(compute) for a in sets]
-  masks = [a for a in (where, where_y) if a is not None]
+  result, compute = dtypes(x, *([] if y is None else [y]))
+  x, other = x.astype(compute), (x if y is None else y).astype(compute)
+  exists_across = where if y is None else where_y
 
-  def one_matrix(*arrays: jax.Array) -> jax.Array:
-    z, given = arrays[: len(sets)], iter(arrays[len(sets) :])
-    exists = next(given) if where is not None else None
-    exists_y = exists if y is None else next(given) if where_y is not None else None
-    z = tuple(filled(p, e) for p, e in zip(z, (exists, exists_y), strict=False))
+  def matrix(*arrays: Any) -> jax.Array:
+    return _blocks.batched(one_matrix, arrays, (0, 2, 2, 1, 1), "(p,q)")
+
+  def one_matrix(first: Any, x: jax.Array, other: jax.Array, exists: Any, exists_across: Any) -> jax.Array:
+    """``first`` is the index of the first row where the rows are some of one set; None: of two sets, or all of one."""
+    one_set = y is None and first is None
+    z = (filled(x, exists),) if one_set else (filled(x, exists), filled(other, exists_across))
     entries = _rules.edm(form, z)
-    for e, axis in ((exists, 1), (exists_y, 0)):
+    if y is None and first is not None:
+      entries = jnp.where(_blocks.diagonal(first, entries.shape), 0, entries)
+    for e, axis in ((exists, 1), (exists_across, 0)):
       if e is not None:
         entries = jnp.where(jnp.expand_dims(e, axis), entries, 0)
     return _rules.safe_root(entries) if root else entries
 
-  axes = ["(n,d)", "(m,d)"][: len(sets)] + ["(n)"] * (where is not None) + ["(m)"] * (where_y is not None)
-  signature = ",".join(axes) + ("->(n,n)" if y is None else "->(n,m)")
-  return jnp.vectorize(one_matrix, signature=signature)(*sets, *masks).astype(result)
+  given = [(x, "nd"), (other, "md"), (where, "n"), (exists_across, "m")]
+  # Of two sets the compiler sees how to split both axes.
+  cut = y is None and x.shape[-2] > _kernels.SMALL
+  return _devices.by_rows("distances" if root else "edm", matrix, given, "nm", cut).astype(result)
 
 
 def filled(x: jax.Array, exists: jax.Array | None) -> jax.Array:

@@ -1,6 +1,6 @@
 """The nearest points: a search without derivatives, in blocks of rows, and then the few distances that it found."""
 
-import math
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_edm import _blocks, _checks, _edm, _rules
+from jax_edm import _blocks, _checks, _devices, _edm, _ring, _rules
 from jax_edm._edm import Method
 from jax_edm._kernels import Form
 
 GROUP = 32  # entries of a row of which the smallest stands for all
+RANKS = (0, 2, 1, 2, 1)  # of the first row, and of the points and masks of one member of a batch
 SPARE = 8  # candidates beyond k where the entries carry the rounding error of a product
 
 
@@ -32,6 +33,7 @@ def nearest(
   where_y: jax.Array | None = None,
   method: Method = None,
   block_size: int | None = None,
+  axis_name: str | tuple[str, ...] | None = None,
 ) -> Nearest:
   r"""The ``k`` points of ``y`` that are nearest to each point of ``x``: their squared distances and their indices.
 
@@ -48,6 +50,7 @@ def nearest(
       differences before the ``k`` are chosen. That is enough but for clusters of more than ``k + 8`` points which are
       tight against their distance from the others: take ``"difference"`` for those.
     block_size: as for :func:`pairwise_sum`.
+    axis_name: as for :func:`pairwise_sum`; the indices count the points of all devices, in the order of the mesh.
 
   Returns:
     ``Nearest(squared, indices)``, both ``(..., n, k)``, in ascending order, ties to the lower index. Where fewer than
@@ -71,58 +74,116 @@ def nearest(
            [0],
            [1]], dtype=int32))
   """
-  batch = math.prod(_edm.check("nearest", x, y, where, where_y, method))
-  m = max(x.shape[-2] - 1, 0) if y is None else y.shape[-2]
-  _checks.count("nearest", "k", k, m)
+  _edm.check("nearest", x, y, where, where_y, method)
+  m = (x if y is None else y).shape[-2] * _devices.ring_size("nearest", axis_name)
+  _checks.count("nearest", "k", k, max(m - (y is None), 0))
   _checks.block_size("nearest", block_size)
-  return _nearest(x, y, where, where_y, k, _edm.choose_form(method, x.shape[-1]), block_size, batch)
+  return _nearest(x, y, where, where_y, k, _edm.choose_form(method, x.shape[-1]), block_size, axis_name)
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6, 7))
 def _nearest(
-  x: jax.Array, y: Any, where: Any, where_y: Any, k: int, form: Form, block_size: int | None, batch: int
+  x: jax.Array, y: Any, where: Any, where_y: Any, k: int, form: Form, block_size: int | None, axis_name: Any
 ) -> Nearest:
   result, compute = _edm.dtypes(x, *([] if y is None else [y]))
+  x, other = x.astype(compute), (x if y is None else y).astype(compute)
+  given = [(x, "nd"), (where, "n"), (other, "md"), (where if y is None else where_y, "m")]
+  search = _Search(k, form, block_size, y is None)
+  if axis_name is None:
+    squared, indices = _devices.by_rows("nearest", search.of_rows, given, "nd", cut=True)
+  else:
+    squared, indices = _devices.around("nearest", partial(search.around, axis_name), given, "nd", axis_name)
+  return Nearest(squared.astype(result), indices)
 
-  def one(x: jax.Array, y: Any, where: Any, where_y: Any) -> tuple[jax.Array, jax.Array]:
-    other, exists = (x, where) if y is None else (y, where_y)
+
+@dataclass(frozen=True)
+class _Search:
+  k: int
+  form: Form
+  block_size: int | None
+  one_set: bool
+
+  def of_rows(self, first: Any, *arrays: Any) -> tuple[jax.Array, jax.Array]:
+    """The nearest of all, to the rows from ``first`` on, for each member of the batch; None: to all rows."""
+
+    def one(first: Any, x: jax.Array, where: Any, other: jax.Array, exists: Any) -> tuple[jax.Array, jax.Array]:
+      _, j = self._candidates(batch, first, *lax.stop_gradient((x, where, other, exists)))
+      return self._chosen(self._measured(batch, x, where, j, other, exists), j)
+
+    batch = _blocks.members((first, *arrays), RANKS)
+    return _blocks.batched(one, (first, *arrays), RANKS, "(p,q),(p,q)")
+
+  def around(self, axis_name: Any, *arrays: Any) -> tuple[jax.Array, jax.Array]:
+    """The same, where every device has a part of the rows and a part of the columns."""
+    x, where, other, exists = arrays
+    n, m, batch = x.shape[-2], other.shape[-2], _blocks.members((None, *arrays), RANKS)
+
+    def search(source: jax.Array, own: Any, block: Any) -> tuple[jax.Array, jax.Array]:
+      first = lax.axis_index(axis_name) * n - source * m if self.one_set else None
+      given, search = (first, *own, *block), partial(self._candidates, batch)
+      squared, j = _blocks.batched(search, given, RANKS, "(p,q),(p,q)")
+      spare = [(0, 0)] * (j.ndim - 1) + [(0, self._most - j.shape[-1])]
+      squared = jnp.pad(squared, spare, constant_values=jnp.inf)
+      return squared, jnp.pad(jnp.where(j < 0, -1, j + source * m), spare, constant_values=-1)
+
+    def better(*found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+      squared, j = (jnp.concatenate(parts, -1) for parts in zip(*found, strict=True))
+      squared, j = lax.sort((squared, j), num_keys=2)
+      return squared[..., : self._most], j[..., : self._most]
+
+    def measure(source: jax.Array, own: Any, block: Any) -> jax.Array:
+      (x, where, j), (other, exists) = own, block
+      j = j - source * m
+      given, ranks = (x, where, j, other, exists), (2, 1, 2, 2, 1)
+      squared = _blocks.batched(partial(self._measured, batch), given, ranks, "(p,q)")
+      return jnp.where((j >= 0) & (j < m), squared, 0)
+
+    _, j = _ring.fold(search, axis_name, (x, where), (other, exists), better)
+    squared = _ring.total("nearest", measure, axis_name, (x, where, j), (other, exists))
+    return _blocks.batched(self._chosen, (squared, j), (2, 2), "(p,q),(p,q)")
+
+  @property
+  def _most(self) -> int:
+    return self.k + (SPARE if self.form == "gram" else 0)
+
+  def _candidates(
+    self, batch: int, first: Any, x: jax.Array, where: Any, other: jax.Array, exists: Any
+  ) -> tuple[jax.Array, jax.Array]:
+    """Some more than the nearest, as the entries see it, and -1 where there are none."""
     x, other = _edm.filled(x, where), _edm.filled(other, exists)
-    n, m, d = x.shape[0], other.shape[0], x.shape[1]
-    most = min(k + (SPARE if form == "gram" else 0), m - (y is None))
-    fixed, fixed_other = lax.stop_gradient((x, other))
 
-    def search(start: jax.Array | int, own: Any) -> jax.Array:
+    def search(start: jax.Array | int, own: Any) -> tuple[jax.Array, jax.Array]:
       x, where = own
-      squared = _finite(_rules.edm(form, (x, fixed_other)))
+      squared = _finite(_rules.edm(self.form, (x, other)))
       present = _blocks.present(where, exists)
       if present is not None:
         squared = jnp.where(present, squared, jnp.inf)
-      if y is None:
+      if self.one_set:
+        start = start if first is None else start + first
         squared = jnp.where(_blocks.diagonal(start, squared.shape), jnp.inf, squared)
-      return _smallest(squared, most)
+      j = _smallest(squared, min(self._most, other.shape[0]))
+      squared = jnp.take_along_axis(squared, j, 1)
+      return squared, jnp.where(squared == jnp.inf, -1, j)
 
-    candidates = _blocks.by_rows(search, (fixed, where), block_size or _blocks.rows_in_a_block(n, m * batch))
+    block = self.block_size or _blocks.rows_in_a_block(x.shape[0], other.shape[0] * batch)
+    return _blocks.by_rows(search, (x, where), block)
 
-    def measure(start: jax.Array | int, own: Any) -> tuple[jax.Array, jax.Array]:
-      x, where, j = own
-      squared = ((x[:, None, :] - other[j]) ** 2).sum(2)
-      present = _blocks.present(where, exists[j] if exists is not None else None)
-      if y is None:
-        not_itself = j != start + lax.broadcasted_iota(jnp.int32, j.shape, 0)
-        present = not_itself if present is None else present & not_itself
-      key = _finite(lax.stop_gradient(squared))
-      if present is not None:
-        squared, key = jnp.where(present, squared, jnp.inf), jnp.where(present, key, jnp.inf)
-        j = jnp.where(present, j, -1)
-      position = lax.broadcasted_iota(jnp.int32, j.shape, 1)
-      _, j, position = lax.sort((key, j, position), num_keys=2)
-      return jnp.take_along_axis(squared, position[:, :k], 1), j[:, :k]
+  def _measured(self, batch: int, x: jax.Array, where: Any, j: jax.Array, other: jax.Array, exists: Any) -> jax.Array:
+    """Squared distances of the candidates, by differences; of any point where there is none."""
+    x, other = _edm.filled(x, where), _edm.filled(other, exists)
 
-    return _blocks.by_rows(measure, (x, where, candidates), _blocks.rows_in_a_block(n, most * d * batch))
+    def measure(_: Any, own: Any) -> jax.Array:
+      x, j = own
+      return ((x[:, None, :] - jnp.take(other, j, 0, mode="clip")) ** 2).sum(2)
 
-  arrays = (x.astype(compute), None if y is None else y.astype(compute), where, where_y)
-  squared, indices = _blocks.batched(one, arrays, (2, 2, 1, 1), "(p,q),(p,q)")
-  return Nearest(squared.astype(result), indices)
+    return _blocks.by_rows(measure, (x, j), _blocks.rows_in_a_block(x.shape[0], j.shape[1] * x.shape[1] * batch))
+
+  def _chosen(self, squared: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
+    squared = jnp.where(j < 0, jnp.inf, squared)
+    key = jnp.where(j < 0, jnp.inf, _finite(lax.stop_gradient(squared)))
+    position = lax.broadcasted_iota(jnp.int32, j.shape, 1)
+    _, j, position = lax.sort((key, j, position), num_keys=2)
+    return jnp.take_along_axis(squared, position[:, : self.k], 1), j[:, : self.k]
 
 
 def _finite(squared: jax.Array) -> jax.Array:

@@ -39,7 +39,7 @@ Three functions follow, each with its tangent, each tangent a linear map with it
 ``bilinear`` and ``adjoint``. Derivatives of every order, in every mode, run these three kernels and nothing else.
 
 The reverse rule is a ``jax.custom_vjp``. JAX refuses forward mode to such a function, and never asks the tangent of a
-``jax.custom_jvp`` for a transpose other than its own; ``_linear`` is the bridge between the two.
+``jax.custom_jvp`` for a transpose other than its own; ``linear`` is the bridge between the two.
 """
 
 from collections.abc import Callable
@@ -59,9 +59,7 @@ def edm(form: Form, z: Points) -> jax.Array:
   """``D`` of ``z``, ``(x,)`` or ``(x, y)``, in every mode."""
   if any(0 in p.shape for p in z):  # nothing to differentiate
     return z[0].sum(1)[:, None] + z[-1].sum(1)[None, :]
-  # Under shard_map the sets may vary over different axes of the mesh. Tied to each other they have one type, and JAX
-  # sums a cotangent over the axes over which its set did not vary.
-  return _edm(form, _tied(z, z) if len(z) == 2 else z)
+  return _edm(form, of_one_type(z))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -94,7 +92,7 @@ def _edm(form: Form, z: Points) -> jax.Array:
 @partial(_edm.defjvp, symbolic_zeros=True)
 def _edm_jvp(form: Form, primals: tuple[Points], tangents: tuple[Any]) -> tuple[jax.Array, jax.Array]:
   (z,), (dz,) = primals, tangents
-  tangent = _linear(
+  tangent = linear(
     lambda z, dz: 2 * bilinear(form, z, dz),  # dD = 2 B(X,Y; dX,dY)
     lambda z, g: jax.vjp(partial(_reverse_edm, form), z)[1](g)[0],  # G -> 2 P(G; X,Y)
     z,
@@ -114,7 +112,7 @@ def _bilinear_jvp(form: Form, primals: tuple[Points, Points], tangents: Any) -> 
   (z, w), (dz, dw) = primals, tangents
 
   def along(z: Points, t: Any) -> jax.Array:  # dB = B(dz; w) + B(z; dw), and B is symmetric
-    return _linear(partial(bilinear, form), lambda z, g: adjoint(form, g, z), z, t)
+    return linear(partial(bilinear, form), lambda z, g: adjoint(form, g, z), z, t)
 
   terms = [along(a, _instantiated(t, a)) for a, t in ((w, dz), (z, dw)) if not _is_zero(t)]
   return bilinear(form, z, w), sum(terms[1:], start=terms[0])
@@ -131,13 +129,13 @@ def _adjoint_jvp(form: Form, primals: tuple[jax.Array, Points], tangents: Any) -
   (g, z), (dg, dz) = primals, tangents
   terms = []
   if not _is_zero(dg):  # P(dG; z), with transpose w -> B(z; w)
-    terms.append(_linear(lambda z, dg: adjoint(form, dg, z), partial(bilinear, form), z, dg))
+    terms.append(linear(lambda z, dg: adjoint(form, dg, z), partial(bilinear, form), z, dg))
   if not _is_zero(dz):  # P(G; dz), its own transpose
-    terms.append(_linear(partial(adjoint, form), partial(adjoint, form), g, _instantiated(dz, z)))
+    terms.append(linear(partial(adjoint, form), partial(adjoint, form), g, _instantiated(dz, z)))
   return adjoint(form, g, z), jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *terms)
 
 
-def _linear(f: Callable[..., Any], transpose: Callable[..., Any], c: Any, t: Any) -> Any:
+def linear(f: Callable[..., Any], transpose: Callable[..., Any], c: Any, t: Any) -> Any:
   """``f(c, t)``, linear in ``t``; reverse mode runs ``transpose(c, g)``, and JAX never transposes ``f`` by itself."""
 
   @jax.custom_jvp
@@ -174,6 +172,19 @@ def _solved(f: Callable[..., Any], transpose: Callable[..., Any], c: Any, t: Any
 
   solution = lax.custom_linear_solve(matvec, ((t, zero), (t, zero)), solve, symmetric=True)
   return _tied(solution[0][1], solution)
+
+
+def of_one_type(tree: Any, *more: jax.Array) -> Any:
+  """Under shard_map: all leaves vary over the axes over which any of them does, or ``more``.
+
+  The sets may vary over different axes of the mesh. JAX sums a cotangent over those over which its set did not.
+  """
+  sums = [jnp.sum(leaf).astype(jnp.float32) for leaf in [*jax.tree.leaves(tree), *more]]
+  if len(sums) == 1:
+    return tree
+  anchor = lax.stop_gradient(sum(sums[1:], start=sums[0]))
+  # XLA removes the anchor, since the condition is a literal.
+  return jax.tree.map(lambda a: jnp.where(False, anchor.astype(a.dtype), a), tree)
 
 
 # JAX transposes a linear solve only if no leaf of its right-hand side is a constant, and no leaf of what comes back.

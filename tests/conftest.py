@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 4)  # for the tests of sharding; before the first array is made
+jax.config.update("jax_num_cpu_devices", 8)  # for the tests of sharding; before the first array is made
 
 
 def pytest_addoption(parser):

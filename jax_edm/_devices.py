@@ -1,0 +1,212 @@
+"""Points that are spread over the devices of a mesh.
+
+Rows of a matrix of pairs need nothing of each other: a device computes those of its own points against all others. JAX
+tells in the type of an array on which mesh it lies, and for ``Explicit`` axes how:
+
+* ``Explicit`` axes: ``by_rows`` puts the function into a ``jax.shard_map``, after the resharding that it needs.
+* ``Auto`` axes: the compiler decides, later. ``by_rows`` cuts the rows into as many groups as there are devices, as one
+  more axis of a batch, which the compiler finds sharded; loops over rows run inside the groups, and slice nothing that
+  is spread.
+* ``Manual`` axes, inside the user's own ``jax.shard_map``: the arrays are all there is, as on one device.
+
+``around`` is for a ring of devices (``_ring``), none of which is given all columns.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jax_edm import _checks
+
+Axes = tuple[str, ...]  # names of axes of a mesh
+
+# An array or None, and what its last axes are: "n" rows, "m" columns, "d" anything else; leading axes are a batch.
+Role = tuple[Any, str]
+Given = Sequence[Role]
+
+
+def by_rows(caller: str, function: Callable[..., Any], given: Given, result: str, cut: bool) -> Any:
+  """``function(first, *arrays)``, where ``first`` is the index of the first row that it is given; None: all rows.
+
+  The first array has the rows; ``result`` is the role of what comes back, or of each leaf of it. ``cut`` allows groups.
+  """
+  arrays = [a for a, _ in given if a is not None]
+  if mesh := _mesh(caller, arrays, AxisType.Explicit):
+    if any(any(_spec(a)) for a in arrays):
+      return _explicit(function, given, result, mesh)
+  elif cut and (mesh := _mesh(caller, arrays, AxisType.Auto)):
+    groups = math.prod(_axes(mesh, AxisType.Auto).values())
+    batch = max(math.prod(a.shape[: a.ndim - len(axes)]) for a, axes in given if a is not None)
+    if arrays[0].shape[-2] % groups == 0 and groups > batch:
+      return _grouped(function, given, result, mesh, groups)
+  return function(None, *(a for a, _ in given))
+
+
+def _explicit(function: Callable[..., Any], given: Given, result: str, mesh: Any) -> Any:
+  batch, of_axis = _placed([role for role in given if role[0] is not None], result)
+  rows = of_axis["n"]
+
+  def spec(a: Any, axes: str) -> PartitionSpec:
+    entries = [*batch[len(batch) + len(axes) - a.ndim :], *(of_axis.get(axis, ()) for axis in axes)]
+    return PartitionSpec(*(entry if entry and size > 1 else None for entry, size in zip(entries, a.shape, strict=True)))
+
+  def local(*arrays: Any) -> Any:
+    return function(lax.axis_index(rows) * arrays[0].shape[-2] if rows else None, *arrays)
+
+  out = PartitionSpec(*(entry or None for entry in [*batch, *(of_axis.get(axis, ()) for axis in result)]))
+  return _on_devices(local, given, spec, out, mesh, set(_axes(mesh, AxisType.Explicit)), check_vma=True)
+
+
+def _placed(given: Given, result: str) -> tuple[list[Axes], dict[str, Axes]]:
+  """The mesh axes of the leading axes, and of rows and columns: each is used once, by the first that has it."""
+  used: set[str] = set()
+
+  def free(entry: Any) -> Axes:
+    names = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+    names = tuple(name for name in names if name not in used)
+    used.update(names)
+    return names
+
+  batch: list[Axes] = [()] * max(a.ndim - len(axes) for a, axes in given)
+  for a, axes in given:
+    own = _spec(a)[: a.ndim - len(axes)]
+    for place, entry in enumerate(own, start=len(batch) - len(own)):
+      batch[place] = batch[place] or free(entry)
+  of_axis: dict[str, Axes] = {"n": ()}
+  for axis in "nm" if "m" in result else "n":
+    for a, axes in given:
+      if axis in axes:
+        of_axis[axis] = of_axis.get(axis) or free(_spec(a)[a.ndim - len(axes) + axes.index(axis)])
+  return batch, of_axis
+
+
+def _grouped(function: Callable[..., Any], given: Given, result: str, mesh: Any, groups: int) -> Any:
+  def grouped(a: Any, axes: str) -> Any:
+    if a is None:
+      return None
+    place = a.ndim - len(axes)
+    if axes[0] == "n" and a.shape[place] > 1:
+      return a.reshape(*a.shape[:place], groups, -1, *a.shape[place + 1 :])
+    # Left to itself, the compiler may split the columns, and exchange the matrix.
+    whole = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * place, *[None] * len(axes))
+    return jnp.expand_dims(lax.with_sharding_constraint(a, NamedSharding(mesh, whole)), place)
+
+  def joined(a: jax.Array) -> jax.Array:
+    place = a.ndim - len(result) - 1
+    return a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :])
+
+  @jax.jit
+  def run(given: Any) -> Any:
+    arrays = [grouped(*role) for role in zip(given, roles, strict=True)]
+    return jax.tree.map(joined, function(arrays[0].shape[-2] * jnp.arange(groups, dtype=jnp.int32), *arrays))
+
+  arrays, roles = zip(*given, strict=True)
+  return run(arrays)
+
+
+def ring_size(caller: str, axis_name: Any) -> int:
+  """Devices of a ring on one of which this is called, with its part of the columns; else 1."""
+  if axis_name is None:
+    return 1
+  if not _names(axis_name) or not all(isinstance(name, str) for name in _names(axis_name)):
+    advice = "Pass the name of a mesh axis, as to jax.lax.psum"
+    raise TypeError(_checks.message(caller, "axis_name must be a string, or a tuple of them", repr(axis_name), advice))
+  return lax.axis_size(axis_name) if _on_device(axis_name) else 1
+
+
+def around(caller: str, function: Callable[..., Any], given: Given, result: str, axis_name: Any) -> Any:
+  """``function(*arrays)`` on every device of the ring, each with its part of the rows and of the columns."""
+  arrays, names = [a for a, _ in given if a is not None], _names(axis_name)
+  if _on_device(axis_name):
+    return function(*(a for a, _ in given))
+  meshes = [_mesh(caller, arrays, kind) for kind in (AxisType.Explicit, AxisType.Auto)]
+  mesh = next((mesh for mesh in meshes if mesh and set(names) <= set(mesh.axis_names)), None)
+  if mesh is None:
+    known = sorted({name for mesh in meshes if mesh for name in mesh.axis_names})
+    got = f"{axis_name!r}, and " + (f"a mesh with the axes {', '.join(known)}" if known else "no mesh")
+    advice = "Put x onto the mesh with jax.device_put, or call this under jax.set_mesh, or inside jax.shard_map"
+    raise _checks.error(caller, "axis_name must be an axis of the mesh on which x lies", got, advice)
+  size = math.prod(mesh.shape[name] for name in names)
+  for name, a in zip("xy", (a for a, axes in given if axes in ("nd", "md")), strict=False):
+    if a.shape[-2] % size:
+      advice = f"Pad to {a.shape[-2] + -a.shape[-2] % size}, and say which of them exist: where for x, where_y for y"
+      expected = f"{name} must have a multiple of {size} points, to divide them over the axis {axis_name!r}"
+      raise _checks.error(caller, expected, f"{a.shape[-2]} points", advice)
+
+  def spec(a: Any, axes: str) -> PartitionSpec:
+    place = a.ndim - len(axes)
+    if axes == "nm" and a.shape[place] == 1:  # an operand without rows
+      place += 1
+    return PartitionSpec(*(names if k == place and a.shape[k] > 1 else None for k in range(a.ndim)))
+
+  batch = max(a.ndim - len(axes) for a, axes in given if a is not None)
+  out = PartitionSpec(*[None] * batch, names, *[None] * (len(result) - 1))
+  # Without the checks f may close over whatever it likes; ``_ring`` needs it to vary over the devices.
+  return _on_devices(function, given, spec, out, mesh, set(names), check_vma=False)
+
+
+def _on_devices(
+  function: Callable[..., Any],
+  given: Given,
+  spec: Callable[..., PartitionSpec],
+  out: PartitionSpec,
+  mesh: Any,
+  names: set[str],
+  check_vma: bool,
+) -> Any:
+  specs = tuple(spec(a, axes) for a, axes in given if a is not None)
+  explicit = names <= set(_axes(mesh, AxisType.Explicit))
+
+  def local(*arrays: jax.Array) -> Any:
+    left = iter(arrays)
+    return function(*(None if a is None else next(left) for a, _ in given))
+
+  @jax.jit
+  def run(*arrays: jax.Array) -> Any:
+    if explicit:
+      arrays = tuple(jax.sharding.reshard(a, NamedSharding(mesh, s)) for a, s in zip(arrays, specs, strict=True))
+    mapped = jax.shard_map(
+      local, mesh=mesh, in_specs=specs, out_specs=out, axis_names=frozenset(names), check_vma=check_vma
+    )
+    return mapped(*arrays)
+
+  return run(*(a for a, _ in given if a is not None))
+
+
+def _mesh(caller: str, arrays: Sequence[Any], kind: AxisType) -> Any:
+  """The mesh with axes of that kind on which the arrays lie, or which is set; or None."""
+  found = [jax.typeof(a).sharding.mesh for a in arrays] + [jax.sharding.get_abstract_mesh()]
+  found = [mesh for mesh in found if _axes(mesh, kind)]
+  if kind == AxisType.Explicit and any(mesh.shape != found[0].shape for mesh in found):
+    got = " and ".join(dict.fromkeys(str(dict(mesh.shape)) for mesh in found))
+    raise _checks.error(caller, "all arrays must lie on one mesh", got, "Move some of them with jax.device_put")
+  return found[0] if found else None
+
+
+def _axes(mesh: Any, kind: AxisType) -> dict[str, int]:
+  """The axes of that kind, and their sizes, if they are more than one device."""
+  axes = zip(mesh.axis_names, mesh.axis_types, mesh.axis_sizes, strict=True)
+  found = {name: size for name, of_kind, size in axes if of_kind == kind}
+  return found if math.prod(found.values()) > 1 else {}
+
+
+def _spec(a: jax.Array) -> list[Any]:
+  entries = list(jax.typeof(a).sharding.spec)
+  return entries + [None] * (a.ndim - len(entries))
+
+
+def _names(axis_name: Any) -> Axes:
+  return axis_name if isinstance(axis_name, tuple) else (axis_name,)
+
+
+def _on_device(axis_name: Any) -> bool:
+  try:
+    lax.axis_size(axis_name)
+  except NameError:
+    return False
+  return True

@@ -1,0 +1,214 @@
+r"""A reduction over all pairs, in blocks of rows, of tiles, or of what comes around a ring.
+
+The rows of D come in blocks, ``(b, m)`` at a time, each reduced before the next one is made. A block is a call of the
+rule of ``_rules`` inside ``jax.checkpoint``, so derivatives of every order and mode make their blocks anew and run
+the hand-derived rule inside each; only ``n x d`` and ``m x d`` arrays live between them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jax_edm import _blocks, _checks, _edm, _kernels, _ring, _rules
+from jax_edm._kernels import Form
+
+Kind = Literal["sum", "logsumexp"]
+
+
+@dataclass(frozen=True)
+class Stream:
+  """What all devices do; ``f`` may close over traced values."""
+
+  caller: str
+  f: Callable[..., jax.Array]
+  one_set: bool
+  form: Form
+  block_size: int | None
+  kind: Kind
+  columns: bool  # of values, ``(m, k)``
+
+  def of_rows(self, first: Any, *arrays: Any) -> jax.Array:
+    """Reduced, for each member of the batch: of the rows from ``first`` on, against all; None: all rows."""
+    return self._reduced(_sum if self.kind == "sum" else _logsumexp, first, None, *arrays)
+
+  def around(self, axis_name: _ring.Axis, *arrays: Any) -> jax.Array:
+    """The same, where every device has a part of the rows and a part of the columns."""
+    x, where, other, exists, vector, *operands = arrays
+    n, m = x.shape[-2], other.shape[-2]
+    everywhere = m * lax.axis_size(axis_name)
+    travels = [a.shape[-2:] == (1, m) != (1, 1) for a in operands]
+    own_operands = [None if t else a for a, t in zip(operands, travels, strict=True)]
+    block = other, exists, vector, [a if t else None for a, t in zip(operands, travels, strict=True)]
+
+    def visit(reduce: Reduce, source: jax.Array, own: Any, block: Any) -> jax.Array:
+      (x, where, top, staying), (other, exists, vector, travelling) = own, block
+      operands = [a if b is None else b for a, b in zip(staying, travelling, strict=True)]
+      operands = [
+        lax.dynamic_slice_in_dim(a, source * m, m, -1) if a.shape[-1] == everywhere != m else a for a in operands
+      ]
+      first = lax.axis_index(axis_name) * n - source * m if self.one_set else None
+      return self._reduced(reduce, first, top, x, where, other, exists, vector, *operands)
+
+    if self.kind == "sum":
+      return _ring.total(self.caller, partial(visit, _sum), axis_name, (x, where, None, own_operands), block)
+    top = _ring.fold(partial(visit, _top), axis_name, (x, where, None, own_operands), block, jnp.maximum)
+    total = _ring.total(self.caller, partial(visit, _total), axis_name, (x, where, top, own_operands), block)
+    return _log(total, top)
+
+  def _reduced(self, reduce: "Reduce", first: Any, top: Any, *arrays: Any) -> jax.Array:
+    operands = arrays[5:]
+    ranks = (0, 1, 2, 1, 2, 1, 2 if self.columns else 1, *(2 for _ in operands))
+    given = (first, top, *arrays)
+    one = partial(self._of_member, reduce, _blocks.members(given, ranks))
+    return _blocks.batched(one, given, ranks, "(p,q)" if self.columns else "(p)")
+
+  def _of_member(
+    self,
+    reduce: "Reduce",
+    batch: int,
+    first: Any,
+    top: Any,
+    x: jax.Array,
+    where: Any,
+    other: jax.Array,
+    exists: Any,
+    vector: Any,
+    *operands: jax.Array,
+  ) -> jax.Array:
+    n, m = x.shape[0], other.shape[0]
+    # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
+    side = self.block_size or _blocks.side_of_a_tile(n, batch)
+    symmetric = self.one_set and first is None and reduce is _sum and all(a.shape == (1, 1) for a in operands)
+    if symmetric and _blocks.worth_tiles(n, side) and n > side:
+      return self._in_tiles(side, x, where, vector, operands)
+    block = self.block_size or (side if symmetric and n <= side else _blocks.rows_in_a_block(n, m * batch))
+    x, other = _edm.filled(x, where), _edm.filled(other, exists)
+    if vector is not None and exists is not None:
+      vector = jnp.where(exists if vector.ndim == 1 else exists[:, None], vector, 0)
+
+    def rows(start: Any, own: Any) -> jax.Array:
+      x, where, top, operands_with_rows = own
+      squared = _rules.edm(self.form, (x, other))
+      if self.one_set:
+        start = start if first is None else start + first
+        squared = jnp.where(_blocks.diagonal(start, squared.shape), 0, squared)
+      present = _blocks.present(where, exists)
+      own_operands = [a if own is None else own for own, a in zip(operands_with_rows, operands, strict=True)]
+      return reduce(self._block(squared, present, own_operands), present, vector, top)
+
+    sliced = [a if a.shape[0] == n > 1 else None for a in operands]
+    return _of_existing(_blocks.by_rows(rows, (x, where, top, sliced), block), where, reduce)
+
+  def _in_tiles(self, side: int, x: jax.Array, where: Any, vector: Any, operands: Sequence[jax.Array]) -> jax.Array:
+    n, exists = x.shape[0], where
+    if n % side:  # the last tile is filled up with points that do not exist
+      x, exists, vector = _blocks.padded((x, jnp.ones(n, bool) if where is None else where, vector), -n % side)
+    x = _edm.filled(x, exists)
+    if vector is not None and exists is not None:
+      vector = jnp.where(exists if vector.ndim == 1 else exists[:, None], vector, 0)
+
+    def tile(on_diagonal: bool, own: Any, across: Any) -> tuple[jax.Array, jax.Array]:
+      (x, where, vector), (other, exists, vector_across) = own, across
+      present = _blocks.present(where, exists)
+      block = self._block(_rules.edm(self.form, (x,) if on_diagonal else (x, other)), present, operands)
+      return _sum(block, present, vector_across), _sum_of_columns(block, present, vector)
+
+    return _of_existing(_blocks.by_tiles(tile, (x, exists, vector), side)[:n], where, _sum)
+
+  def _block(self, squared: jax.Array, present: Any, operands: Sequence[jax.Array]) -> jax.Array:
+    if present is not None:  # f and its derivatives never see what does not exist; the points are filled already
+      operands = [jnp.where(present, a, jnp.ones_like(a)) for a in operands]
+    block = _checks.elementwise(self.caller, "f", self.f(squared, *operands), squared.shape)
+    return block.astype(int) if block.dtype == bool else block
+
+
+# A block, the pairs of it that are present, values or weights, and the scale of each row, where one has been found.
+Reduce = Callable[[jax.Array, Any, Any, Any], jax.Array]
+
+
+def _of_existing(out: jax.Array, where: Any, reduce: Reduce) -> jax.Array:
+  """Zero already, for sums; what stands in the cotangent of a missing row reaches nothing."""
+  if where is None or reduce is not _sum:
+    return out
+  return jnp.where(where if out.ndim == 1 else where[:, None], out, jnp.zeros_like(out))
+
+
+def _sum(block: jax.Array, present: Any, values: Any, _: Any = None) -> jax.Array:
+  return _kernels.dot(*_factors(block, present, values, 1))
+
+
+def _sum_of_columns(block: jax.Array, present: Any, values: Any) -> jax.Array:
+  """``_sum`` of the transposed block; ``(values' block)'`` is faster on a CPU (``_kernels.adjoint``)."""
+  block, values = _factors(block, present, values, 0)
+  sums = _kernels.dot(values.T, block)
+  return sums if values.ndim == 1 else _kernels.transposed(sums)
+
+
+def _factors(block: jax.Array, present: Any, values: Any, axis: int) -> list[jax.Array]:
+  if present is not None:
+    block = jnp.where(present, block, jnp.zeros_like(block))
+  # A product with ones, not a sum: a CPU vectorises it, and makes the block once for a sum of rows and one of columns.
+  return _wide(block, jnp.ones(block.shape[axis], block.dtype) if values is None else values)
+
+
+def _logsumexp(block: jax.Array, present: Any, weights: Any, _: Any) -> jax.Array:
+  top = _top(block, present, weights, None)
+  return _log(_total(block, present, weights, top), top)
+
+
+def _top(block: jax.Array, present: Any, weights: Any, _: Any) -> jax.Array:
+  """The scale of each row: its largest term, weight included; no derivative."""
+  block = lax.stop_gradient(_exponents(block, present))
+  if weights is not None:  # what has no weight must not set the scale
+    positive = jnp.where(weights == 0, 1, jnp.abs(lax.stop_gradient(weights)))
+    block = jnp.where(weights == 0, float(jnp.finfo(block.dtype).min), block + jnp.log(positive))
+  return block.max(1, initial=float(jnp.finfo(block.dtype).min))
+
+
+def _total(block: jax.Array, present: Any, weights: Any, top: jax.Array) -> jax.Array:
+  """The sum of exponentials on that scale."""
+  block = _exponents(block, present)
+  exponent = block - _finite_scale(top)[:, None]
+  if weights is None:
+    return jnp.exp(exponent).sum(1)
+  # What has no weight must not overflow on the scale of the others. (It keeps a derivative with respect to its weight.)
+  limit = float(np.log(jnp.finfo(block.dtype).max)) - 1
+  exponent = jnp.where(weights == 0, jnp.minimum(exponent, limit), exponent)
+  return _kernels.dot(*_wide(jnp.exp(exponent), weights))
+
+
+def _log(total: jax.Array, top: jax.Array) -> jax.Array:
+  # Selected before the logarithm: masked afterwards, an empty row's derivative is 0 / 0.
+  empty = total == 0
+  return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + _finite_scale(top))
+
+
+def _finite_scale(top: jax.Array) -> jax.Array:
+  return jnp.where((top > float(jnp.finfo(top.dtype).min)) & (top < jnp.inf), top, 0)
+
+
+def _exponents(block: jax.Array, present: Any) -> jax.Array:
+  block = block.astype(jnp.promote_types(jnp.result_type(block.dtype, float), jnp.float32))
+  if present is not None:
+    block = jnp.where(present, block, -jnp.inf)
+  # XLA computes f twice, for the maximum and for the exponents. Left to itself it fuses the last product of f and the
+  # subtraction of the maximum into one operation that rounds once, and a large maximum minus itself is not zero. The
+  # selection, which turns minus infinity into a number as good, stands between the two.
+  lowest = float(jnp.finfo(block.dtype).min)
+  return jnp.where(block < lowest, lowest, block)
+
+
+def _wide(*arrays: jax.Array) -> list[jax.Array]:
+  """All of one dtype; one that accumulates in float32 or wider, or of integers as ``jnp.sum`` does."""
+  dtype = jnp.result_type(*arrays)
+  if jnp.issubdtype(dtype, jnp.inexact):
+    dtype = jnp.promote_types(dtype, jnp.float32)
+  else:
+    dtype = jax.eval_shape(jnp.sum, jax.ShapeDtypeStruct((), dtype)).dtype
+  return [a.astype(dtype) for a in arrays]

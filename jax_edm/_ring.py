@@ -1,0 +1,138 @@
+r"""Sums and searches over blocks that travel around a ring of devices.
+
+Each device keeps what is its ``own`` and lends a ``block``: the blocks go from device to device, one neighbour at a
+time, until each has been everywhere. Where ``f(source, own, block)`` is what a block adds to its host, and what the
+host adds to the block, which carries it along and brings it home,
+
+.. math:: a_i = \sum_s f_1(s, o_i, t_s), \qquad b_s = \sum_i f_2(s, o_i, t_s),
+
+call the map from ``(o, t)`` to ``(a, b)`` a *round*. Rounds are closed under differentiation:
+
+* the tangent of a round is the round of ``(o, do)`` and ``(t, dt)`` with the tangent of f;
+* its transpose takes the cotangents ``(ga, gb)`` to the round of ``(o, ga)`` and ``(t, gb)`` with the transpose of that
+  tangent: what it adds to a host is the cotangent of ``do``, what it adds to a block that of ``dt``.
+
+JAX by itself would keep all blocks that come by, on every device, for the reverse pass. By these two rules derivatives
+of every mode and order are rounds again, and the blocks come by once more.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_edm import _checks, _rules
+
+Axis = str | tuple[str, ...]
+
+
+def total(caller: str, f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> Any:
+  """``sum_s f(s, own, block of s)``; derivatives with respect to own, block and what f closes over."""
+  own, block = _rules.of_one_type((own, block), lax.axis_index(axis_name))
+
+  def visit(source: jax.Array, own: Any, block: Any) -> tuple[Any, Any]:
+    return f(source, own, block), ()
+
+  here = lax.axis_index(axis_name)
+  out, _ = jax.eval_shape(visit, here, own, block)
+  if not jnp.issubdtype(out.dtype, jnp.inexact):  # a number of points, say
+    return _visits(visit, axis_name, *lax.stop_gradient((own, block)))[0]
+  visit, closed_over = jax.closure_convert(visit, here, own, block)
+  if not all(_axes(a) >= _axes(jax.tree.leaves(own)[0]) for a in closed_over):
+    raise _checks.error(
+      caller,
+      f"f must not close over what is one and the same on all devices of the axis {axis_name!r}",
+      "a traced value that does not vary over it",
+      f"Write jax.lax.pcast(value, {axis_name!r}, to='varying') before f, or make it an operand",
+    )
+  own = own, tuple(closed_over)
+  (own, own_fixed), (block, block_fixed) = _split(own), _split(block)
+
+  def of_moving(source: jax.Array, fixed: Any, own: Any, block: Any) -> tuple[Any, Any]:
+    (own, closed_over), block = _merged(own, fixed[0]), _merged(block, fixed[1])
+    return visit(source, own, block, *closed_over)
+
+  return _round(of_moving, axis_name, (own_fixed, block_fixed), own, block)[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _round(f: Callable[..., Any], axis_name: Axis, fixed: Any, own: Any, block: Any) -> tuple[Any, Any]:
+  """``fixed`` are the integers of own and of block: they stay and travel with them, and have no derivative."""
+
+  def visit(source: jax.Array, own: Any, block: Any) -> tuple[Any, Any]:
+    return f(source, (own[0], block[0]), own[1], block[1])
+
+  return _visits(visit, axis_name, (fixed[0], own), (fixed[1], block))
+
+
+@_round.defjvp
+def _round_jvp(f: Callable[..., Any], axis_name: Axis, primals: Any, tangents: Any) -> tuple[Any, Any]:
+  def tangent(c: Any, t: Any) -> tuple[Any, Any]:
+    (fixed, *z), dz = c, t
+
+    def visit(source: jax.Array, fixed: Any, own: Any, block: Any) -> Any:
+      return jax.jvp(partial(f, source, fixed), (own[0], block[0]), (own[1], block[1]))[1]
+
+    return _round(visit, axis_name, fixed, *zip(z, dz, strict=True))
+
+  def transpose(c: Any, g: Any) -> tuple[Any, Any]:
+    (fixed, *z) = c
+
+    def visit(source: jax.Array, fixed: Any, own: Any, block: Any) -> Any:
+      return jax.vjp(partial(f, source, fixed), own[0], block[0])[1]((own[1], block[1]))
+
+    return _round(visit, axis_name, fixed, *zip(z, g, strict=True))
+
+  return _round(f, axis_name, *primals), _rules.linear(tangent, transpose, primals, tangents[1:])
+
+
+def _visits(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> tuple[Any, Any]:
+  size, here = lax.axis_size(axis_name), lax.axis_index(axis_name)
+  add = partial(jax.tree.map, jnp.add)
+
+  def step(state: Any, s: jax.Array) -> tuple[Any, None]:
+    block, to_host, to_block = state
+    block, to_block = to_neighbour((block, to_block), axis_name)
+    more = f((here + s) % size, own, block)
+    return (block, *add((to_host, to_block), more)), None
+
+  state, _ = lax.scan(step, (block, *f(here, own, block)), jnp.arange(1, size, dtype=jnp.int32))
+  return state[1], to_neighbour(state[2], axis_name)
+
+
+def fold(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any, merge: Callable[..., Any]) -> Any:
+  """``merge`` of all ``f(s, own, block of s)``; without derivatives."""
+  own, block = _rules.of_one_type(lax.stop_gradient((own, block)), lax.axis_index(axis_name))
+  size, here = lax.axis_size(axis_name), lax.axis_index(axis_name)
+
+  def step(state: Any, s: jax.Array) -> tuple[Any, None]:
+    block, best = to_neighbour(state[0], axis_name), state[1]
+    return (block, merge(best, f((here + s) % size, own, block))), None
+
+  state, _ = lax.scan(step, (block, f(here, own, block)), jnp.arange(1, size, dtype=jnp.int32))
+  return state[1]
+
+
+def to_neighbour(tree: Any, axis_name: Axis) -> Any:
+  size = lax.axis_size(axis_name)
+  pairs = [(i, (i - 1) % size) for i in range(size)]
+  return jax.tree.map(lambda a: lax.ppermute(a, axis_name, pairs), tree)
+
+
+def _axes(a: Any) -> frozenset[str]:
+  """The mesh axes over which an array varies, in a shard_map that checks; JAX renamed it after 0.9."""
+  of = jax.typeof(a)
+  return frozenset(of.mat.varying if hasattr(of, "mat") else of.vma)
+
+
+def _split(tree: Any) -> tuple[Any, Any]:
+  """What can have a derivative, and the rest; None in the places of the other."""
+  moving = jax.tree.map(lambda a: a if jnp.issubdtype(a.dtype, jnp.inexact) else None, tree)
+  return moving, jax.tree.map(lambda a: None if jnp.issubdtype(a.dtype, jnp.inexact) else a, tree)
+
+
+def _merged(a: Any, b: Any) -> Any:
+  return jax.tree.map(lambda p, q: q if p is None else p, a, b, is_leaf=lambda leaf: leaf is None)

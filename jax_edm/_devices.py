@@ -189,10 +189,9 @@ def _mesh(caller: str, arrays: Sequence[Any], kind: AxisType) -> Any:
 
 
 def _axes(mesh: Any, kind: AxisType) -> dict[str, int]:
-  """The axes of that kind, and their sizes, if they are more than one device."""
+  """The axes of that kind, and their sizes."""
   axes = zip(mesh.axis_names, mesh.axis_types, mesh.axis_sizes, strict=True)
-  found = {name: size for name, of_kind, size in axes if of_kind == kind}
-  return found if math.prod(found.values()) > 1 else {}
+  return {name: size for name, of_kind, size in axes if of_kind == kind}
 
 
 def _spec(a: jax.Array) -> list[Any]:

@@ -4,7 +4,6 @@ import doctest
 import importlib
 import pkgutil
 import re
-import sys
 from pathlib import Path
 
 import jax
@@ -13,8 +12,6 @@ import pytest
 import jax_edm
 
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-  sys.path.append(str(ROOT))  # benchmarks/ stands beside the package, and is not installed with it
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()]
 ROOMS = sorted(module.name for module in pkgutil.iter_modules(jax_edm.__path__) if module.name != "__main__")
 MODULES = ["jax_edm", *(f"jax_edm.{room}" for room in ROOMS)]
@@ -98,6 +95,13 @@ def test_pictures_of_the_documents_exist():
   for path in DOCUMENTS:
     for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
       assert (path.parent / name).stat().st_size > 10_000
+
+
+def test_tables_of_devices_are_those_of_the_formulas():
+  from benchmarks import devices
+
+  text = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8").splitlines()
+  assert set(devices.everything()) <= set(text), "python -m benchmarks.devices"
 
 
 def test_imports_point_down():

@@ -99,3 +99,12 @@ def test_kernel_ridge_learns_which_coordinate_matters():
   assert result["losses"][-1] < 0.1 * result["losses"][0]
   assert result["error"] < 0.06
   assert result["length"][2] > 3 * max(result["length"][:2])
+
+
+def test_two_processes_train_the_points_of_one():
+  result = load("two_processes").main()
+  assert result["together"]["devices"] == 4
+  values, alone = result["together"]["values"], result["values"]
+  assert values[-1] < 1e-3 * values[0]
+  np.testing.assert_allclose(values[:10], alone[:10], rtol=1e-4)
+  np.testing.assert_allclose(result["together"]["x"], result["x"], atol=1e-4)

@@ -87,17 +87,13 @@ def limits(device: Device, d: int) -> list[str]:
 
 
 def amount(count: float) -> str:
-  for unit in ("B", "kB", "MB", "GB", "TB"):
-    if count < 1000:
-      break
-    count /= 1000
-  else:
-    unit = "PB"
-  return f"{count:.3g} {unit}"
+  units = ("B", "kB", "MB", "GB", "TB", "PB")
+  power = next((k for k in range(len(units)) if count < 1000 ** (k + 1)), len(units) - 1)
+  return f"{count / 1000**power:.3g} {units[power]}"
 
 
-# H100: NVIDIA's data sheet; NVLink in one direction. TPU: Google's documentation; one link of six, in one direction, and
-# six passes in bfloat16 for a product in float32.
+# H100: NVIDIA's data sheet; NVLink in one direction. TPU: Google's documentation; one link of six, in one direction,
+# and six passes in bfloat16 for a product in float32.
 H100 = Device("H100 SXM", 80e9, 67e12, 450e9)
 V5P = Device("TPU v5p", 95e9, 459e12 / 6, 100e9)
 

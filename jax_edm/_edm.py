@@ -46,11 +46,15 @@ def edm(
     bfloat16 compute in float32 and return their own type.
 
   Raises:
-    ValueError: wrong ranks or shapes, different numbers of coordinates, an unknown method, ``where_y`` without ``y``.
+    ValueError: wrong ranks or shapes, different numbers of coordinates, an unknown method, ``where_y`` without ``y``,
+      arrays on two meshes.
     TypeError: complex, boolean or non-numeric points, a mask that is not boolean, something that is no array.
 
   Derivatives: all modes, all orders. Reverse mode runs ``2 (diag(G1 + G'1) - G - G') X`` (one set), forward mode
   ``2 <x_i - y_j, dx_i - dy_j>``. Smooth everywhere, coincident points included.
+
+  Devices: points that lie by rows over a mesh make a matrix that does (and by columns, where ``y`` lies over another
+  axis); the points are gathered where a device needs all of them, never the matrix. See ``docs/devices.md``.
 
   Accuracy: ``"difference"`` has a relative error of about d eps in *every* entry, and as good a gradient. ``"gram"``
   has an error of about eps times the squared distances of the two points from the midst of ``y``; an entry below that

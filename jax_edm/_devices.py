@@ -3,7 +3,8 @@
 Rows of a matrix of pairs need nothing of each other: a device computes those of its own points against all others. JAX
 tells in the type of an array on which mesh it lies, and for ``Explicit`` axes how:
 
-* ``Explicit`` axes: ``by_rows`` puts the function into a ``jax.shard_map``, after the resharding that it needs.
+* ``Explicit`` axes: ``by_rows`` puts the function into a ``jax.shard_map``, after the resharding that it needs; or
+  treats them as ``Auto`` ones, where a function of the user's closes over what lies on them.
 * ``Auto`` axes: the compiler decides, later. ``by_rows`` cuts the rows into as many groups as there are devices, as one
   more axis of a batch, which the compiler finds sharded; loops over rows run inside the groups, and slice nothing that
   is spread.
@@ -30,24 +31,29 @@ Role = tuple[Any, str]
 Given = Sequence[Role]
 
 
-def by_rows(caller: str, function: Callable[..., Any], given: Given, result: str, cut: bool) -> Any:
-  """``function(first, *arrays)``, where ``first`` is the index of the first row that it is given; None: all rows.
+def by_rows(
+  caller: str, function: Callable[..., Any], given: Given, result: str, cut: bool, f: Callable[..., Any] | None = None
+) -> Any:
+  """``function(f, first, *arrays)``, where ``first`` is the index of the first row that it is given; None: all rows.
 
   The first array has the rows; ``result`` is the role of what comes back, or of each leaf of it. ``cut`` allows groups.
   """
   arrays = [a for a, _ in given if a is not None]
   if mesh := _mesh(caller, arrays, AxisType.Explicit):
     if any(any(_spec(a)) for a in arrays):
-      return _explicit(function, given, result, mesh)
+      return _explicit(function, f, given, result, mesh)
   elif cut and (mesh := _mesh(caller, arrays, AxisType.Auto)):
     groups = math.prod(_axes(mesh, AxisType.Auto).values())
     batch = max(math.prod(a.shape[: a.ndim - len(axes)]) for a, axes in given if a is not None)
     if arrays[0].shape[-2] % groups == 0 and groups > batch:
-      return _grouped(function, given, result, mesh, groups)
-  return function(None, *(a for a, _ in given))
+      return _grouped(function, f, given, result, mesh, groups)
+  return function(f, None, *(a for a, _ in given))
 
 
-def _explicit(function: Callable[..., Any], given: Given, result: str, mesh: Any) -> Any:
+def _explicit(function: Callable[..., Any], f: Any, given: Given, result: str, mesh: Any) -> Any:
+  if any(a is not None and a.size == 0 for a, _ in given):
+    whole = [a if a is None else jax.sharding.reshard(a, NamedSharding(mesh, PartitionSpec())) for a, _ in given]
+    return function(f, None, *whole)
   batch, of_axis = _placed([role for role in given if role[0] is not None], result)
   rows = of_axis["n"]
 
@@ -55,16 +61,23 @@ def _explicit(function: Callable[..., Any], given: Given, result: str, mesh: Any
     entries = [*batch[len(batch) + len(axes) - a.ndim :], *(of_axis.get(axis, ()) for axis in axes)]
     return PartitionSpec(*(entry if entry and size > 1 else None for entry, size in zip(entries, a.shape, strict=True)))
 
-  def local(*arrays: Any) -> Any:
-    return function(lax.axis_index(rows) * arrays[0].shape[-2] if rows else None, *arrays)
+  if _closes_over_the_mesh(f, given):
+    if not rows:
+      return function(f, None, *(a for a, _ in given))
+    lie = [a if a is None else jax.sharding.reshard(a, NamedSharding(mesh, spec(a, axes))) for a, axes in given]
+    laid = [(a, axes) for a, (_, axes) in zip(lie, given, strict=True)]
+    return _grouped(function, f, laid, result, mesh, math.prod(mesh.shape[name] for name in rows), rows)
+
+  def local(f: Any, *arrays: Any) -> Any:
+    return function(f, lax.axis_index(rows) * arrays[0].shape[-2] if rows else None, *arrays)
 
   out = PartitionSpec(*(entry or None for entry in [*batch, *(of_axis.get(axis, ()) for axis in result)]))
-  return _on_devices(local, given, spec, out, mesh, set(_axes(mesh, AxisType.Explicit)), check_vma=True)
+  return _on_devices(local, f, given, spec, out, mesh, set(_axes(mesh, AxisType.Explicit)), check_vma=True)
 
 
-def _placed(given: Given, result: str) -> tuple[list[Axes], dict[str, Axes]]:
+def _placed(given: Given, result: str, taken: Axes = ()) -> tuple[list[Axes], dict[str, Axes]]:
   """The mesh axes of the leading axes, and of rows and columns: each is used once, by the first that has it."""
-  used: set[str] = set()
+  used = set(taken)
 
   def free(entry: Any) -> Axes:
     names = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
@@ -85,25 +98,32 @@ def _placed(given: Given, result: str) -> tuple[list[Axes], dict[str, Axes]]:
   return batch, of_axis
 
 
-def _grouped(function: Callable[..., Any], given: Given, result: str, mesh: Any, groups: int) -> Any:
+def _grouped(
+  function: Callable[..., Any], f: Any, given: Given, result: str, mesh: Any, groups: int, explicit: Axes = ()
+) -> Any:
   def grouped(a: Any, axes: str) -> Any:
     if a is None:
       return None
     place = a.ndim - len(axes)
     if axes[0] == "n" and a.shape[place] > 1:
-      return a.reshape(*a.shape[:place], groups, -1, *a.shape[place + 1 :])
+      return a.reshape(*a.shape[:place], groups, a.shape[place] // groups, *a.shape[place + 1 :])
+    if explicit:
+      return jnp.expand_dims(a, place)
     # Left to itself, the compiler may split the columns, and exchange the matrix.
     whole = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * place, *[None] * len(axes))
     return jnp.expand_dims(lax.with_sharding_constraint(a, NamedSharding(mesh, whole)), place)
 
   def joined(a: jax.Array) -> jax.Array:
     place = a.ndim - len(result) - 1
-    return a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :])
+    return a.reshape(*a.shape[:place], a.shape[place] * a.shape[place + 1], *a.shape[place + 2 :])
 
   @jax.jit
   def run(given: Any) -> Any:
     arrays = [grouped(*role) for role in zip(given, roles, strict=True)]
-    return jax.tree.map(joined, function(arrays[0].shape[-2] * jnp.arange(groups, dtype=jnp.int32), *arrays))
+    first = arrays[0].shape[-2] * jnp.arange(groups, dtype=jnp.int32)
+    if explicit:
+      first = jax.sharding.reshard(first, NamedSharding(mesh, PartitionSpec(explicit)))
+    return jax.tree.map(joined, function(f, first, *arrays))
 
   arrays, roles = zip(*given, strict=True)
   return run(arrays)
@@ -119,11 +139,21 @@ def ring_size(caller: str, axis_name: Any) -> int:
   return lax.axis_size(axis_name) if _on_device(axis_name) else 1
 
 
-def around(caller: str, function: Callable[..., Any], given: Given, result: str, axis_name: Any) -> Any:
-  """``function(*arrays)`` on every device of the ring, each with its part of the rows and of the columns."""
+def around(
+  caller: str,
+  function: Callable[..., Any],
+  given: Given,
+  result: str,
+  axis_name: Any,
+  f: Callable[..., Any] | None = None,
+) -> Any:
+  """``function(f, *arrays)`` on every device of the ring, each with its part of the rows and of the columns."""
   arrays, names = [a for a, _ in given if a is not None], _names(axis_name)
   if _on_device(axis_name):
-    return function(*(a for a, _ in given))
+    return function(f, *(a for a, _ in given))
+  if any(map(_on_device, names)):
+    advice = "Name all of them in the axis_names of the shard_map, or none"
+    raise _checks.error(caller, "a shard_map must be over all axes of a ring", f"{axis_name!r}, some of them", advice)
   meshes = [_mesh(caller, arrays, kind) for kind in (AxisType.Explicit, AxisType.Auto)]
   mesh = next((mesh for mesh in meshes if mesh and set(names) <= set(mesh.axis_names)), None)
   if mesh is None:
@@ -137,21 +167,29 @@ def around(caller: str, function: Callable[..., Any], given: Given, result: str,
       advice = f"Pad to {a.shape[-2] + -a.shape[-2] % size}, and say which of them exist: where for x, where_y for y"
       expected = f"{name} must have a multiple of {size} points, to divide them over the axis {axis_name!r}"
       raise _checks.error(caller, expected, f"{a.shape[-2]} points", advice)
+  if _closes_over_the_mesh(f, given):
+    advice = "Call this inside a jax.shard_map, and pass the value into it as an argument; or make it an operand"
+    expected = "on a ring over Explicit axes, f must not close over what lies on the mesh"
+    raise _checks.error(caller, expected, "a function that does", advice)
+  batch, _ = _placed([role for role in given if role[0] is not None], "", names)
 
   def spec(a: Any, axes: str) -> PartitionSpec:
     place = a.ndim - len(axes)
+    leading = [entry if size > 1 else None for entry, size in zip(batch[len(batch) - place :], a.shape, strict=False)]
     if axes == "nm" and a.shape[place] == 1:  # an operand without rows
       place += 1
-    return PartitionSpec(*(names if k == place and a.shape[k] > 1 else None for k in range(a.ndim)))
+    own = [names if k == place and a.shape[k] > 1 else None for k in range(len(leading), a.ndim)]
+    return PartitionSpec(*(entry or None for entry in [*leading, *own]))
 
-  batch = max(a.ndim - len(axes) for a, axes in given if a is not None)
-  out = PartitionSpec(*[None] * batch, names, *[None] * (len(result) - 1))
-  # Without the checks f may close over whatever it likes; ``_ring`` needs it to vary over the devices.
-  return _on_devices(function, given, spec, out, mesh, set(names), check_vma=False)
+  out = PartitionSpec(*(entry or None for entry in batch), names, *[None] * (len(result) - 1))
+  manual = {*names, *(name for entry in batch for name in entry)}
+  # What f closes over may be anything without the checks; ``_ring`` needs it to vary over the devices.
+  return _on_devices(function, f, given, spec, out, mesh, manual, check_vma=False)
 
 
 def _on_devices(
   function: Callable[..., Any],
+  f: Callable[..., Any] | None,
   given: Given,
   spec: Callable[..., PartitionSpec],
   out: PartitionSpec,
@@ -159,23 +197,44 @@ def _on_devices(
   names: set[str],
   check_vma: bool,
 ) -> Any:
-  specs = tuple(spec(a, axes) for a, axes in given if a is not None)
-  explicit = names <= set(_axes(mesh, AxisType.Explicit))
+  arrays = [a for a, _ in given if a is not None]
+  specs = [spec(a, axes) for a, axes in given if a is not None]
+  explicit = set(_axes(mesh, AxisType.Explicit))
+
+  def laid(a: jax.Array, spec: PartitionSpec) -> jax.Array:
+    if explicit:
+      mine = (None if entry is None else tuple(name for name in entry if name in explicit) for entry in spec)
+      return jax.sharding.reshard(a, NamedSharding(mesh, PartitionSpec(*(entry or None for entry in mine))))
+    open_axes = [PartitionSpec.UNCONSTRAINED] * max(a.ndim - 2, 0)
+    return lax.with_sharding_constraint(a, NamedSharding(mesh, PartitionSpec(*open_axes, *spec[len(open_axes) :])))
 
   def local(*arrays: jax.Array) -> Any:
     left = iter(arrays)
-    return function(*(None if a is None else next(left) for a, _ in given))
+    return function(f, *(None if a is None else next(left) for a, _ in given))
 
   @jax.jit
   def run(*arrays: jax.Array) -> Any:
-    if explicit:
-      arrays = tuple(jax.sharding.reshard(a, NamedSharding(mesh, s)) for a, s in zip(arrays, specs, strict=True))
     mapped = jax.shard_map(
-      local, mesh=mesh, in_specs=specs, out_specs=out, axis_names=frozenset(names), check_vma=check_vma
+      local,
+      mesh=mesh,
+      in_specs=tuple(specs),
+      out_specs=out,
+      axis_names=frozenset(names),
+      check_vma=check_vma,
     )
-    return mapped(*arrays)
+    return mapped(*map(laid, arrays, specs))
 
-  return run(*(a for a, _ in given if a is not None))
+  return run(*arrays)
+
+
+def _closes_over_the_mesh(f: Callable[..., Any] | None, given: Given) -> bool:
+  """Whether ``f`` closes over what lies on Explicit axes: JAX lets no function into a shard_map that does."""
+  if f is None:
+    return False
+  x, operands = given[0][0], [a for a, axes in given if axes == "nm"]
+  closed = jax.make_jaxpr(f)(*(jax.ShapeDtypeStruct((1, 1), a.dtype) for a in (x, *operands)))
+  arrays = (c for c in closed.consts if isinstance(c, jax.Array))
+  return any(_axes(jax.typeof(a).sharding.mesh, AxisType.Explicit) for a in arrays)
 
 
 def _mesh(caller: str, arrays: Sequence[Any], kind: AxisType) -> Any:

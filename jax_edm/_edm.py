@@ -163,7 +163,7 @@ def _entries(
   x, other = x.astype(compute), (x if y is None else y).astype(compute)
   exists_across = where if y is None else where_y
 
-  def matrix(*arrays: Any) -> jax.Array:
+  def matrix(_: None, *arrays: Any) -> jax.Array:
     return _blocks.batched(one_matrix, arrays, (0, 2, 2, 1, 1), "(p,q)")
 
   def one_matrix(first: Any, x: jax.Array, other: jax.Array, exists: Any, exists_across: Any) -> jax.Array:

@@ -90,9 +90,11 @@ def _nearest(
   given = [(x, "nd"), (where, "n"), (other, "md"), (where if y is None else where_y, "m")]
   search = _Search(k, form, block_size, y is None)
   if axis_name is None:
-    squared, indices = _devices.by_rows("nearest", search.of_rows, given, "nd", cut=True)
+    squared, indices = _devices.by_rows("nearest", lambda _, *arrays: search.of_rows(*arrays), given, "nd", cut=True)
   else:
-    squared, indices = _devices.around("nearest", partial(search.around, axis_name), given, "nd", axis_name)
+    squared, indices = _devices.around(
+      "nearest", lambda _, *arrays: search.around(axis_name, *arrays), given, "nd", axis_name
+    )
   return Nearest(squared.astype(result), indices)
 
 
@@ -169,12 +171,14 @@ class _Search:
     return _blocks.by_rows(search, (x, where), block)
 
   def _measured(self, batch: int, x: jax.Array, where: Any, j: jax.Array, other: jax.Array, exists: Any) -> jax.Array:
-    """Squared distances of the candidates, by differences; of any point where there is none."""
+    """Squared distances of the candidates, by differences; 0 where there is none."""
     x, other = _edm.filled(x, where), _edm.filled(other, exists)
 
     def measure(_: Any, own: Any) -> jax.Array:
       x, j = own
-      return ((x[:, None, :] - jnp.take(other, j, 0, mode="clip")) ** 2).sum(2)
+      there = ((j >= 0) & (j < other.shape[0]))[:, :, None]
+      # Selected before the difference: what stands elsewhere reaches nothing.
+      return ((x[:, None, :] - jnp.where(there, jnp.take(other, j, 0, mode="clip"), x[:, None, :])) ** 2).sum(2)
 
     return _blocks.by_rows(measure, (x, j), _blocks.rows_in_a_block(x.shape[0], j.shape[1] * x.shape[1] * batch))
 

@@ -1,7 +1,6 @@
 """``pairwise_sum`` and ``pairwise_logsumexp``: reductions over all pairs of points, in O(n) memory."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -164,9 +163,17 @@ def _reduction(
   across = [(other, "md"), (where if y is None else where_y, "m"), (vector, "md" if columns else "m")]
   given = [(x, "nd"), (where, "n"), *across, *((a, "nm") for a in operands)]
   out_axes = "nd" if columns else "n"
-  stream = _reductions.Stream(name, f, y is None, _edm.choose_form(method, x.shape[-1]), block_size, kind, columns)
+  # Which operands go with the columns: seen before a device has one row, or one column.
+  size = _devices.ring_size(name, axis_name)
+  travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or size > 1) for a in operands)
+  form = _edm.choose_form(method, x.shape[-1])
+
+  def stream(f: Callable[..., jax.Array]) -> _reductions.Stream:
+    return _reductions.Stream(name, f, y is None, form, block_size, kind, columns, travels)
+
   if axis_name is None:
-    out = _devices.by_rows(name, stream.of_rows, given, out_axes, cut=True)
+    out = _devices.by_rows(name, lambda f, *arrays: stream(f).of_rows(*arrays), given, out_axes, True, f)
   else:
-    out = _devices.around(name, partial(stream.around, axis_name), given, out_axes, axis_name)
+    around = lambda f, *arrays: stream(f).around(axis_name, *arrays)  # noqa: E731
+    out = _devices.around(name, around, given, out_axes, axis_name, f)
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out

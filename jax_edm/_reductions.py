@@ -32,6 +32,7 @@ class Stream:
   block_size: int | None
   kind: Kind
   columns: bool  # of values, ``(m, k)``
+  travels: tuple[bool, ...]  # the operands that go with the columns around a ring
 
   def of_rows(self, first: Any, *arrays: Any) -> jax.Array:
     """Reduced, for each member of the batch: of the rows from ``first`` on, against all; None: all rows."""
@@ -42,9 +43,8 @@ class Stream:
     x, where, other, exists, vector, *operands = arrays
     n, m = x.shape[-2], other.shape[-2]
     everywhere = m * lax.axis_size(axis_name)
-    travels = [a.shape[-2:] == (1, m) != (1, 1) for a in operands]
-    own_operands = [None if t else a for a, t in zip(operands, travels, strict=True)]
-    block = other, exists, vector, [a if t else None for a, t in zip(operands, travels, strict=True)]
+    own_operands = [None if t else a for a, t in zip(operands, self.travels, strict=True)]
+    block = other, exists, vector, [a if t else None for a, t in zip(operands, self.travels, strict=True)]
 
     def visit(reduce: Reduce, source: jax.Array, own: Any, block: Any) -> jax.Array:
       (x, where, top, staying), (other, exists, vector, travelling) = own, block

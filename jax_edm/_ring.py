@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jax_edm import _checks, _rules
 
@@ -31,31 +32,44 @@ Axis = str | tuple[str, ...]
 
 def total(caller: str, f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> Any:
   """``sum_s f(s, own, block of s)``; derivatives with respect to own, block and what f closes over."""
-  own, block = _rules.of_one_type((own, block), lax.axis_index(axis_name))
-
-  def visit(source: jax.Array, own: Any, block: Any) -> tuple[Any, Any]:
-    return f(source, own, block), ()
-
   here = lax.axis_index(axis_name)
-  out, _ = jax.eval_shape(visit, here, own, block)
-  if not jnp.issubdtype(out.dtype, jnp.inexact):  # a number of points, say
-    return _visits(visit, axis_name, *lax.stop_gradient((own, block)))[0]
-  visit, closed_over = jax.closure_convert(visit, here, own, block)
-  if not all(_axes(a) >= _axes(jax.tree.leaves(own)[0]) for a in closed_over):
+  own, block = _rules.of_one_type((own, block), here)
+  closed_over = hoisted(f, here, own, block)[1]
+  # They may vary over more axes; then all have to, and f is traced again.
+  own, block = _rules.of_one_type((own, block), here, *closed_over)
+  visit, closed_over = hoisted(f, here, own, block)
+  if missing := {name for a in closed_over for name in _axes(jax.tree.leaves(own)[0]) - _axes(a)}:
+    names = tuple(sorted(missing))
     raise _checks.error(
       caller,
-      f"f must not close over what is one and the same on all devices of the axis {axis_name!r}",
-      "a traced value that does not vary over it",
-      f"Write jax.lax.pcast(value, {axis_name!r}, to='varying') before f, or make it an operand",
+      "f must not close over what is one and the same on all devices",
+      f"a traced value that does not vary over {names}",
+      f"Write jax.lax.pcast(value, {names}, to='varying') before f, or make it an operand",
     )
-  own = own, tuple(closed_over)
-  (own, own_fixed), (block, block_fixed) = _split(own), _split(block)
+  (own, own_fixed), (block, block_fixed) = _split((own, closed_over)), _split(block)
 
   def of_moving(source: jax.Array, fixed: Any, own: Any, block: Any) -> tuple[Any, Any]:
     (own, closed_over), block = _merged(own, fixed[0]), _merged(block, fixed[1])
-    return visit(source, own, block, *closed_over)
+    return visit(closed_over, source, own, block), ()
 
+  out = jax.eval_shape(of_moving, here, (own_fixed, block_fixed), own, block)[0]
+  if not jnp.issubdtype(out.dtype, jnp.inexact):  # a number of points, say
+    own, block = lax.stop_gradient((own, block))
   return _round(of_moving, axis_name, (own_fixed, block_fixed), own, block)[0]
+
+
+def hoisted(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+  """``g(closed_over, *args)``, which is ``f(*args)`` and closes over nothing that is traced; and ``closed_over``."""
+  closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+  tree, traced = jax.tree.structure(shape), [isinstance(c, jax.core.Tracer) for c in closed.consts]
+
+  def of_closed_over(closed_over: tuple[Any, ...], *args: Any) -> Any:
+    given = iter(closed_over)
+    consts = [next(given) if t else c for c, t in zip(closed.consts, traced, strict=True)]
+    run = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))
+    return jax.tree.unflatten(tree, run(*jax.tree.leaves(args)))
+
+  return of_closed_over, tuple(c for c, t in zip(closed.consts, traced, strict=True) if t)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -90,33 +104,37 @@ def _round_jvp(f: Callable[..., Any], axis_name: Axis, primals: Any, tangents: A
 
 
 def _visits(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> tuple[Any, Any]:
-  size, here = lax.axis_size(axis_name), lax.axis_index(axis_name)
-  add = partial(jax.tree.map, jnp.add)
+  here, add = lax.axis_index(axis_name), partial(jax.tree.map, jnp.add)
 
-  def step(state: Any, s: jax.Array) -> tuple[Any, None]:
-    block, to_host, to_block = state
-    block, to_block = to_neighbour((block, to_block), axis_name)
-    more = f((here + s) % size, own, block)
-    return (block, *add((to_host, to_block), more)), None
+  def step(state: Any, _: None) -> tuple[Any, None]:
+    # The source travels, too: where there are several axes, ppermute and axis_index may number devices differently.
+    (source, block, to_block), to_host = to_neighbour(state[0], axis_name), state[1]
+    to_host, to_block = add((to_host, to_block), f(source, own, block))
+    return ((source, block, to_block), to_host), None
 
-  state, _ = lax.scan(step, (block, *f(here, own, block)), jnp.arange(1, size, dtype=jnp.int32))
-  return state[1], to_neighbour(state[2], axis_name)
+  to_host, to_block = f(here, own, block)
+  start = (here, block, to_block), to_host
+  ((_, _, to_block), to_host), _ = lax.scan(step, start, length=lax.axis_size(axis_name) - 1)
+  return to_host, to_neighbour(to_block, axis_name)
 
 
 def fold(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any, merge: Callable[..., Any]) -> Any:
   """``merge`` of all ``f(s, own, block of s)``; without derivatives."""
   own, block = _rules.of_one_type(lax.stop_gradient((own, block)), lax.axis_index(axis_name))
-  size, here = lax.axis_size(axis_name), lax.axis_index(axis_name)
+  here = lax.axis_index(axis_name)
 
-  def step(state: Any, s: jax.Array) -> tuple[Any, None]:
-    block, best = to_neighbour(state[0], axis_name), state[1]
-    return (block, merge(best, f((here + s) % size, own, block))), None
+  def step(state: Any, _: None) -> tuple[Any, None]:
+    (source, block), best = to_neighbour(state[0], axis_name), state[1]
+    return ((source, block), merge(best, f(source, own, block))), None
 
-  state, _ = lax.scan(step, (block, f(here, own, block)), jnp.arange(1, size, dtype=jnp.int32))
-  return state[1]
+  start = (here, block), f(here, own, block)
+  return lax.scan(step, start, length=lax.axis_size(axis_name) - 1)[0][1]
 
 
 def to_neighbour(tree: Any, axis_name: Axis) -> Any:
+  if isinstance(axis_name, tuple):  # in the order of the mesh, which JAX wants; any ring will do
+    order = list(jax.sharding.get_abstract_mesh().axis_names)
+    axis_name = tuple(sorted(axis_name, key=lambda name: order.index(name) if name in order else 0))
   size = lax.axis_size(axis_name)
   pairs = [(i, (i - 1) % size) for i in range(size)]
   return jax.tree.map(lambda a: lax.ppermute(a, axis_name, pairs), tree)

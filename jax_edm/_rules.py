@@ -159,7 +159,7 @@ def _solved(f: Callable[..., Any], transpose: Callable[..., Any], c: Any, t: Any
   it that a mode does not read is dead code, and XLA removes it.
   """
   t = _tied(t, t)
-  zero = jax.tree.map(lambda a: _tied(jnp.zeros_like(a), t), jax.eval_shape(f, c, t))
+  zero = jax.tree.map(lambda a: _tied(jnp.zeros(a.shape, a.dtype), t), jax.eval_shape(f, c, t))
   add, subtract = partial(jax.tree.map, jnp.add), partial(jax.tree.map, jnp.subtract)
 
   def matvec(w_and_v: Any) -> Any:
@@ -194,13 +194,19 @@ def of_one_type(tree: Any, *more: jax.Array) -> Any:
 def _tied(tree: Any, t: Any) -> Any:
   """``tree``, made to depend on every leaf of ``t``, linearly."""
   total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(t))
-  return jax.tree.map(lambda a: a + jnp.where(False, total, jnp.zeros_like(total)), tree)
+  return jax.tree.map(lambda a: a + jnp.where(False, _like(a, total), jnp.zeros((), a.dtype)), tree)
 
 
 def _touched(tree: Any, c: Any) -> Any:
   """``tree``, made to depend on every leaf of ``c``, and still linear in ``tree``."""
   total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(c))
-  return jax.tree.map(lambda a: a + jnp.where(False, total * a, jnp.zeros_like(a)), tree)
+  return jax.tree.map(lambda a: a + jnp.where(False, _like(a, total) * a, jnp.zeros_like(a)), tree)
+
+
+def _like(a: jax.Array, total: Any) -> jax.Array:
+  """Of the dtype of ``a``: leaves may differ."""
+  real = jnp.iscomplexobj(total) and not jnp.iscomplexobj(a)
+  return jnp.asarray(total.real if real else total).astype(a.dtype)
 
 
 def _tangent(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:

@@ -395,7 +395,7 @@ def test_parameters_inside_a_shard_map_are_told_to_vary(rng):
 
   actual = jax.jit(jax.grad(on_devices(told), 1))(x, width)
   assert float(actual) == pytest.approx(float(jax.grad(energy, 1)(x, width)), rel=1e-5)
-  with pytest.raises(ValueError, match="pcast"):
+  with pytest.raises(ValueError, match=r"does not vary over \('i',\).*pcast\(value, \('i',\)"):
     jax.jit(on_devices(lambda x, width: lax.psum(energy(x, width, axis_name="i"), "i")))(x, width)
 
 
@@ -418,6 +418,157 @@ def test_sizes_that_do_not_divide(n, rng):
     padded = np.pad(x, ((0, more - n), (0, 0)), constant_values=np.nan)
     found = gaussian(put(padded, mesh, "i"), where=np.arange(more) < n, axis_name="i")
   np.testing.assert_allclose(found[:n], expected[1], rtol=1e-5)
+
+
+@either_kind
+def test_a_ring_with_one_point_on_each_device(kind, rng):
+  """What belongs to columns travels, though it looks like a scalar there; scalars stay."""
+  mesh, x, y = mesh_of(kind), rng.normal(size=(8, 3)).astype("f"), rng.normal(size=(8, 3)).astype("f")
+  f = lambda D, *a: jnp.exp(-D) * sum(a, start=1.0)  # noqa: E731
+  for shape in ((1, 8), (8,), (8, 1), (8, 8), (1, 1), ()):
+    a = rng.random(shape).astype("f")
+    for reduce in (pairwise_sum, pairwise_logsumexp):
+      for second in (y, None):
+        actual = jax.jit(partial(reduce, f, axis_name="i"))(put(x, mesh, "i"), second, a)
+        np.testing.assert_allclose(actual, reduce(f, x, second, a), rtol=1e-5)
+  inside = jax.shard_map(
+    lambda x, a: pairwise_sum(f, x, None, a, axis_name="i"),
+    mesh=mesh_of(AxisType.Auto),
+    in_specs=(P("i"), P(None, "i")),
+    out_specs=P("i"),
+  )
+  a = rng.random((1, 8)).astype("f")
+  np.testing.assert_allclose(jax.jit(inside)(x, a), pairwise_sum(f, x, None, a), rtol=1e-5)
+
+
+@either_kind
+@pytest.mark.parametrize("names", [("i", "j"), ("j", "i")])
+def test_a_ring_over_two_axes_in_either_order(names, kind, rng):
+  mesh, x = mesh_of(kind, 4, 2), rng.normal(size=(48, 3)).astype("f")
+  target = rng.random((48, 48)).astype("f")
+  f = lambda D, t: jnp.exp(-D) * t  # noqa: E731
+  spread_x = put(x, mesh, names)
+  actual = jax.jit(partial(pairwise_sum, f, axis_name=names))(spread_x, None, target)
+  np.testing.assert_allclose(actual, pairwise_sum(f, x, None, target), rtol=1e-5)
+  np.testing.assert_array_equal(nearest(spread_x, k=3, axis_name=names).indices, nearest(x, k=3).indices)
+
+
+@pytest.mark.parametrize("options", [{}, {"axis_name": "i"}], ids=["rows", "ring"])
+def test_a_point_that_is_nobodys_neighbour_reaches_nothing(options, rng):
+  x, y = rng.normal(size=(64, 3)).astype("f"), rng.normal(size=(32, 3)).astype("f")
+  y[3], y[4] = np.nan, np.inf  # the last point of a device, and the first of the next
+  spread_x, spread_y = (put(a, mesh_of(AxisType.Explicit), "i") for a in (x, y))
+  total = lambda x, y: nearest(x, y, 2, **options).squared.sum()  # noqa: E731
+  assert all(np.isfinite(g).all() for g in jax.jit(jax.grad(total, (0, 1)))(spread_x, spread_y))
+
+
+@either_kind
+@pytest.mark.parametrize("dtypes", ["bfloat16 bfloat16", "float32 bfloat16", "float64 float32", "int32 float32"])
+@pytest.mark.usefixtures("double_precision")
+def test_a_ring_of_several_dtypes(dtypes, kind, rng):
+  of_points, of_values = dtypes.split()
+  x = jnp.asarray(rng.normal(size=(16, 3)) * 2, of_points)
+  v, a = (jnp.asarray(rng.random(shape), of_values) for shape in (16, (16, 16)))
+  arguments = (1, 2) if of_points == "int32" else (0, 1, 2)
+
+  def total(x, v, a, **options):
+    sums = pairwise_sum(lambda D, a: jnp.exp(-D) * a, x, None, a, values=v, **options)
+    return jnp.cos(sums.astype(jnp.float32)).sum()
+
+  expected = jax.grad(total, arguments)(x, v, a)
+  spread = (put(x, mesh_of(kind), "i"), v, a)
+  actual = jax.jit(jax.grad(partial(total, axis_name="i"), arguments))(*spread)
+  for p, q in zip(actual, expected, strict=True):
+    assert p.dtype == q.dtype
+    np.testing.assert_allclose(np.asarray(p, float), np.asarray(q, float), atol=16 * float(jnp.finfo(q.dtype).eps))
+
+
+@pytest.mark.parametrize("reduce", [pairwise_sum, pairwise_logsumexp])
+@pytest.mark.parametrize("options", [{}, {"axis_name": "i"}], ids=["rows", "ring"])
+@either_kind
+def test_f_closes_over_what_lies_on_the_mesh(kind, options, reduce, rng):
+  """Replicated or sharded, integers and booleans too, under jit, grad, vmap and a mesh that is set."""
+  mesh, x = mesh_of(kind), rng.normal(size=(48, 3)).astype("f")
+  layers = rng.normal(size=(8, 4)).astype("f")
+
+  def total(x, layers, power, negate, **options):
+    def f(D):
+      wide = jnp.tanh(D[..., None] * layers[0]) * jnp.arange(4.0) ** power
+      return jnp.where(negate, -1, 1) * wide.sum(-1)
+
+    return jnp.cos(reduce(f, x, **options)).sum()
+
+  rest = (np.int32(2), np.bool_(True))
+  expected = jax.grad(total, (0, 1))(x, layers, *rest)
+  run = jax.grad(partial(total, **options), (0, 1))
+  with jax.set_mesh(mesh):
+    for lies in ((), ("i",)) if kind == AxisType.Auto else ((),):
+      spread = (put(x, mesh, "i"), put(layers, mesh, *lies), *(put(a, mesh) for a in rest))
+      if options and kind == AxisType.Explicit:
+        with pytest.raises(ValueError, match=r"must not close over what lies on the mesh.*shard_map.*operand"):
+          jax.jit(run)(*spread)
+        return
+      for a, e in zip(jax.jit(run)(*spread), expected, strict=True):
+        np.testing.assert_allclose(a, e, atol=500 * EPS * np.abs(e).max())
+    moved, _ = program(run, *spread)
+    assert max(max(sizes) for sizes in moved.values()) <= 48 * 4
+    powers = put(np.arange(3, dtype=np.int32), mesh)
+    batched = jax.jit(jax.vmap(run, (None, None, 0, None)))(*spread[:2], powers, spread[3])
+    for a, e in zip(batched, expected, strict=True):
+      np.testing.assert_allclose(a[2], e, atol=500 * EPS * np.abs(e).max())
+
+
+@pytest.mark.parametrize("options", [{}, {"axis_name": "i"}], ids=["rows", "ring"])
+def test_a_shard_map_over_one_axis_of_two(options, rng):
+  """The other stays Auto; and what f closes over may vary over more axes than the points."""
+  mesh, x, y = mesh_of(AxisType.Auto, 4, 2), rng.normal(size=(16, 3)).astype("f"), rng.normal(size=(8, 3)).astype("f")
+  of_y = P("i") if options else P()
+  for f in (gaussian, soft_minimum) if options else (edm, gaussian, soft_minimum):
+    mapped = jax.shard_map(
+      partial(f, **options), mesh=mesh, in_specs=(P("i"), of_y), out_specs=P("i"), axis_names=frozenset("i")
+    )
+    actual = jax.jit(jax.grad(loss(mapped), (0, 1)))(x, y)
+    for a, e in zip(actual, jax.grad(loss(f), (0, 1))(x, y), strict=True):
+      np.testing.assert_allclose(a, e, atol=1e-4)
+  widths = jnp.array([0.5, 2.0])
+
+  def with_width(x, w):
+    w = lax.pcast(w[0], "i", to="varying")
+    return pairwise_sum(lambda D: jnp.exp(-D * w), x, **options)[None]
+
+  both = jax.shard_map(with_width, mesh=mesh, in_specs=(P("i"), P("j")), out_specs=P("j", "i"))
+  if options:  # without a ring, x is what the device has
+    expected = jax.vmap(lambda w: pairwise_sum(lambda D: jnp.exp(-D * w), x))(widths)
+    np.testing.assert_allclose(jax.jit(both)(x, widths), expected, rtol=1e-5)
+  with pytest.raises(ValueError, match="over all axes of a ring"):
+    jax.jit(
+      jax.shard_map(
+        lambda x: gaussian(x, axis_name=("i", "j")), mesh=mesh, in_specs=P("i"), out_specs=P("i"), axis_names={"i"}
+      )
+    )(x)
+
+
+def test_a_ring_over_an_axis_that_is_free(rng):
+  """The points lie over another axis, of another kind; a batch stays where it is."""
+  x = rng.normal(size=(48, 3)).astype("f")
+  mesh = jax.make_mesh((4, 2), ("i", "j"), axis_types=(AxisType.Explicit, AxisType.Auto))
+  for f in (gaussian, neighbours):
+    np.testing.assert_allclose(jax.jit(partial(f, axis_name="j"))(put(x, mesh, "i")), f(x), rtol=1e-5)
+  batch = rng.normal(size=(4, 16, 3)).astype("f")
+  for kind in KINDS:
+    spread = put(batch, mesh_of(kind, 4, 2), "j", "i")
+    moved, shardings = program(partial(gaussian, axis_name="i"), spread)
+    assert list(moved) == ["collective-permute"]
+    assert shardings == [("j", "i")]
+    np.testing.assert_allclose(jax.jit(partial(gaussian, axis_name="i"))(spread), gaussian(batch), rtol=1e-5)
+
+
+@either_kind
+def test_no_coordinates_and_no_points(kind):
+  for shape in ((16, 0), (0, 3)):
+    x = put(np.zeros(shape, "f"), mesh_of(kind), "i")
+    assert jax.jit(edm)(x).shape == (shape[0], shape[0])
+    np.testing.assert_array_equal(jax.jit(gaussian)(x), shape[0])
 
 
 # Bad input

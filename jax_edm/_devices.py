@@ -62,9 +62,9 @@ def _explicit(function: Callable[..., Any], f: Any, given: Given, result: str, m
     return PartitionSpec(*(entry if entry and size > 1 else None for entry, size in zip(entries, a.shape, strict=True)))
 
   if _closes_over_the_mesh(f, given):
-    if not rows:
-      return function(f, None, *(a for a, _ in given))
     lie = [a if a is None else jax.sharding.reshard(a, NamedSharding(mesh, spec(a, axes))) for a, axes in given]
+    if not rows:
+      return function(f, None, *lie)
     laid = [(a, axes) for a, (_, axes) in zip(lie, given, strict=True)]
     return _grouped(function, f, laid, result, mesh, math.prod(mesh.shape[name] for name in rows), rows)
 

@@ -153,9 +153,9 @@ def _reduction(
   m = (x if y is None else y).shape[-2]
   check_vector = _checks.values if kind == "sum" else _checks.weights
   vector, batch = check_vector(name, vector, m, batch)
-  operands, everywhere = list(operands), m * _devices.ring_size(name, axis_name)
+  operands, devices = list(operands), _devices.ring_size(name, axis_name)
   for i, a in enumerate(operands):
-    operands[i], batch = _checks.operand(name, i, a, batch, (x.shape[-2], m), everywhere)
+    operands[i], batch = _checks.operand(name, i, a, batch, (x.shape[-2], m), m * devices)
   _checks.block_size(name, block_size)
   result, compute = _edm.dtypes(x, *([] if y is None else [y]))
   x, other = x.astype(compute), (x if y is None else y).astype(compute)
@@ -164,8 +164,7 @@ def _reduction(
   given = [(x, "nd"), (where, "n"), *across, *((a, "nm") for a in operands)]
   out_axes = "nd" if columns else "n"
   # Which operands go with the columns: seen before a device has one row, or one column.
-  size = _devices.ring_size(name, axis_name)
-  travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or size > 1) for a in operands)
+  travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or devices > 1) for a in operands)
   form = _edm.choose_form(method, x.shape[-1])
 
   def stream(f: Callable[..., jax.Array]) -> _reductions.Stream:
@@ -174,6 +173,5 @@ def _reduction(
   if axis_name is None:
     out = _devices.by_rows(name, lambda f, *arrays: stream(f).of_rows(*arrays), given, out_axes, True, f)
   else:
-    around = lambda f, *arrays: stream(f).around(axis_name, *arrays)  # noqa: E731
-    out = _devices.around(name, around, given, out_axes, axis_name, f)
+    out = _devices.around(name, lambda f, *arrays: stream(f).around(axis_name, *arrays), given, out_axes, axis_name, f)
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out

@@ -510,6 +510,10 @@ def test_f_closes_over_what_lies_on_the_mesh(kind, options, reduce, rng):
         return
       for a, e in zip(jax.jit(run)(*spread), expected, strict=True):
         np.testing.assert_allclose(a, e, atol=500 * EPS * np.abs(e).max())
+    if not options:  # of two sets, of which only the second is spread
+      alone = jax.jit(lambda x, y, width: reduce(lambda D: D * width, x, y))
+      actual = alone(put(x[:6], mesh), put(x, mesh, "i"), put(np.float32(0.5), mesh))
+      np.testing.assert_allclose(actual, reduce(lambda D: D * 0.5, x[:6], x), rtol=1e-5)
     moved, _ = program(run, *spread)
     assert max(max(sizes) for sizes in moved.values()) <= 48 * 4
     powers = put(np.arange(3, dtype=np.int32), mesh)

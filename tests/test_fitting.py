@@ -10,6 +10,7 @@ from jax.test_util import check_grads
 from test_points import check_both_orders, symmetric_hollow
 
 import oracle
+from benchmarks import points
 from conftest import x64
 from jax_edm import classical_mds, edm, guttman_inverse, guttman_transform, points_from_edm, stress
 
@@ -125,6 +126,14 @@ def test_complete_distances_give_the_points(n, dim, rng):
   assert found.stress < 1e-6 * D.sum()
 
 
+def test_points_walk_around_each_other_in_one_more_dimension():
+  """Few distances are known: without the detour through three dimensions, 59 of 100 problems are solved, with it 87."""
+  squared, known = map(np.stack, zip(*(points.problem(seed, 120) for seed in range(40)), strict=True))
+  solve = jax.jit(lambda D, w: points_from_edm(D, 2, weights=w, key=jax.random.key(0), restarts=10).points)
+  error = np.linalg.norm(edm(solve(squared, known)) - squared, axis=(1, 2)) / np.linalg.norm(squared, axis=(1, 2))
+  assert (error < 1e-2).sum() >= 30
+
+
 def test_missing_distances(rng):
   """Points in the unit square with 100 of the 190 pairs deleted, a batch of problems: what is missing is found."""
   x = np.stack([np.random.default_rng(seed).random((20, 2)) for seed in range(10)])
@@ -238,12 +247,17 @@ def test_derivatives_in_float32_and_through_a_scan(rng):
 
 
 def test_inside_jit_the_flags_tell(rng):
-  _, D, w = problem(rng, 8, 2, 0, 0)
+  x, D, w = problem(rng, 8, 2, 0, 0)
   run = jax.jit(lambda D, w: points_from_edm(D, 2, weights=w, key=jax.random.key(0), restarts=2))
   assert bool(run(D, w).converged)
   parts = w.copy()
   parts[:3, 3:] = parts[3:, :3] = 0
   assert not bool(run(D, parts).converged)
+  begun = jax.jit(lambda D, w: points_from_edm(D, 2, weights=w, initial=jnp.asarray(x, jnp.float32)).converged)
+  assert bool(begun(D, w))
+  many = rng.random((40, 8, 8)) * 10.0 ** rng.integers(-3, 4, (40, 8, 8))  # rounding makes some of these look regular
+  many[:, :3, 3:] = many[:, 3:, :3] = 0
+  assert not begun(D, many + np.swapaxes(many, 1, 2)).any()  # the points do not move, and are not determined
   broken = D.copy()
   broken[0, 1] = broken[1, 0] = np.nan
   assert not bool(run(broken, w).converged)

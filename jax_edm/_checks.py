@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 METHODS = ("difference", "gram")
+IMPLEMENTATIONS = ("xla", "pallas")
 
 
 def message(function: str, expected: str, got: str, advice: str) -> str:
@@ -106,6 +107,12 @@ def method(function: str, value: Any) -> None:
         "Leave it out to have the faster of the two for the number of coordinates",
       )
     )
+
+
+def implementation(function: str, value: Any) -> None:
+  if not (value is None or (isinstance(value, str) and value in IMPLEMENTATIONS)):
+    advice = "Leave it out to have the one that was measured to be the faster"
+    raise error(function, 'implementation must be None, "xla" or "pallas"', repr(value), advice)
 
 
 def same_shape(function: str, name: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:

@@ -32,16 +32,31 @@ Given = Sequence[Role]
 
 
 def by_rows(
-  caller: str, function: Callable[..., Any], given: Given, result: str, cut: bool, f: Callable[..., Any] | None = None
+  caller: str,
+  function: Callable[..., Any],
+  given: Given,
+  result: str,
+  cut: bool,
+  f: Callable[..., Any] | None = None,
+  kernel: bool = False,
 ) -> Any:
   """``function(f, first, *arrays)``, where ``first`` is the index of the first row that it is given; None: all rows.
 
-  The first array has the rows; ``result`` is the role of what comes back, or of each leaf of it. ``cut`` allows groups.
+  The first array has the rows; ``result`` is the role of what comes back, or of each leaf of it. ``cut`` allows groups;
+  a ``kernel`` is nothing that the compiler can split among devices.
   """
   arrays = [a for a, _ in given if a is not None]
   if mesh := _mesh(caller, arrays, AxisType.Explicit):
     if any(any(_spec(a)) for a in arrays):
+      if kernel and _closes_over_the_mesh(f, given):
+        advice = 'Make it an operand, or take implementation="xla"'
+        expected = 'with implementation="pallas", f must not close over what lies on the Explicit axes of a mesh'
+        raise _checks.error(caller, expected, "a function that does", advice)
       return _explicit(function, f, given, result, mesh)
+  elif kernel and (mesh := _mesh(caller, arrays, AxisType.Auto)) and math.prod(_axes(mesh, AxisType.Auto).values()) > 1:
+    expected = 'with implementation="pallas" points must not be spread by the compiler, which cannot split a kernel'
+    advice = "Call this inside jax.shard_map, or with axis_name=, or on a mesh with Explicit axes"
+    raise _checks.error(caller, expected, f"a mesh with the Auto axes {dict(_axes(mesh, AxisType.Auto))}", advice)
   elif cut and (mesh := _mesh(caller, arrays, AxisType.Auto)):
     groups = math.prod(_axes(mesh, AxisType.Auto).values())
     batch = max(math.prod(a.shape[: a.ndim - len(axes)]) for a, axes in given if a is not None)

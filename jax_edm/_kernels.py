@@ -43,11 +43,16 @@ def squared(z: Points, form: Form) -> jax.Array:
       return _hollow(z, _sum_over_coordinates(lambda a, b: (a - b) ** 2, z[:1], z[-1:]))
     x, y = _centred(z)
     scale = _squares(x)[:, None] + _squares(y)[None, :]
-    distances = scale - 2 * _symmetric(z, dot(x, y.T))
-    # What lies below the rounding error of this form carries no digit: it is zero, so that coincident points are.
-    # (Strictly below, so that infinity stays infinite; false for NaN, so that NaN stays NaN.)
-    error = (4 + x.shape[1] ** 0.5) * float(jnp.finfo(x.dtype).eps)
-    return _hollow(z, jnp.where(distances < error * scale, 0, distances))
+    return _hollow(z, expanded(scale, _symmetric(z, dot(x, y.T)), x.shape[1]))
+
+
+def expanded(scale: jax.Array, product: jax.Array, d: int) -> jax.Array:
+  """``|x|^2 + |y|^2 - 2 <x, y>``, where ``scale`` is the first two."""
+  squared = scale - 2 * product
+  # What lies below the rounding error of this form carries no digit: it is zero, so that coincident points are.
+  # (Strictly below, so that infinity stays infinite; false for NaN, so that NaN stays NaN.)
+  error = (4 + d**0.5) * float(jnp.finfo(squared.dtype).eps)
+  return jnp.where(squared < error * scale, 0, squared)
 
 
 def bilinear(z: Points, w: Points, form: Form) -> jax.Array:

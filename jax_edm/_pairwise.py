@@ -7,6 +7,7 @@ import jax
 
 from jax_edm import _checks, _devices, _edm, _reductions
 from jax_edm._edm import Method
+from jax_edm._reductions import Implementation
 
 
 def pairwise_sum(
@@ -20,6 +21,7 @@ def pairwise_sum(
   method: Method = None,
   block_size: int | None = None,
   axis_name: str | tuple[str, ...] | None = None,
+  implementation: Implementation | None = None,
 ) -> jax.Array:
   r"""Sums over all pairs, of any function of the squared distances, without ever holding their matrix.
 
@@ -77,7 +79,9 @@ def pairwise_sum(
     Array([[-384., -512.],
            [ 384.,  512.]], dtype=float32)
   """
-  return _reduction("pairwise_sum", "sum", f, x, y, operands, values, where, where_y, method, block_size, axis_name)
+  return _reduction(
+    "pairwise_sum", "sum", f, x, y, operands, values, where, where_y, method, block_size, axis_name, implementation
+  )
 
 
 def pairwise_logsumexp(
@@ -91,6 +95,7 @@ def pairwise_logsumexp(
   method: Method = None,
   block_size: int | None = None,
   axis_name: str | tuple[str, ...] | None = None,
+  implementation: Implementation | None = None,
 ) -> jax.Array:
   r"""Logarithms of sums of exponentials over all pairs: soft minima, Sinkhorn's update, densities in logs.
 
@@ -128,8 +133,9 @@ def pairwise_logsumexp(
     >>> -pairwise_logsumexp(lambda D: -1000 * D, x, y) / 1000  # a soft minimum
     Array([1.], dtype=float32)
   """
+  name, kind = "pairwise_logsumexp", "logsumexp"
   return _reduction(
-    "pairwise_logsumexp", "logsumexp", f, x, y, operands, weights, where, where_y, method, block_size, axis_name
+    name, kind, f, x, y, operands, weights, where, where_y, method, block_size, axis_name, implementation
   )
 
 
@@ -146,9 +152,11 @@ def _reduction(
   method: Any,
   block_size: Any,
   axis_name: Any,
+  implementation: Any,
 ) -> jax.Array:
-  """Checks, and who computes which rows."""
+  """Checks, and who computes which rows, with what."""
   _checks.function(name, "f", f)
+  _checks.implementation(name, implementation)
   batch = _edm.check(name, x, y, where, where_y, method)
   m = (x if y is None else y).shape[-2]
   check_vector = _checks.values if kind == "sum" else _checks.weights
@@ -166,12 +174,14 @@ def _reduction(
   # Which operands go with the columns: seen before a device has one row, or one column.
   travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or devices > 1) for a in operands)
   form = _edm.choose_form(method, x.shape[-1])
+  # None takes kernels where a kept result shows that they win (docs/performance.md): there is none yet.
+  kernels: _reductions.Implementation = implementation or "xla"
 
   def stream(f: Callable[..., jax.Array]) -> _reductions.Stream:
-    return _reductions.Stream(name, f, y is None, form, block_size, kind, columns, travels)
+    return _reductions.Stream(name, f, y is None, form, block_size, kind, columns, travels, kernels)
 
   if axis_name is None:
-    out = _devices.by_rows(name, lambda f, *arrays: stream(f).of_rows(*arrays), given, out_axes, True, f)
+    out = _devices.by_rows(name, lambda f, *arrays: stream(f).of_rows(*arrays), given, out_axes, True, f, kernels == "pallas")
   else:
     out = _devices.around(name, lambda f, *arrays: stream(f).around(axis_name, *arrays), given, out_axes, axis_name, f)
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out

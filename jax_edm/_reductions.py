@@ -6,7 +6,7 @@ the hand-derived rule inside each; only ``n x d`` and ``m x d`` arrays live betw
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jax_edm import _blocks, _checks, _edm, _kernels, _ring, _rules
+from jax_edm import _blocks, _checks, _edm, _fused, _kernels, _ring, _rules, _sweeps
 from jax_edm._kernels import Form
 
 Kind = Literal["sum", "logsumexp"]
+Implementation = Literal["xla", "pallas"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Stream:
   kind: Kind
   columns: bool  # of values, ``(m, k)``
   travels: tuple[bool, ...]  # the operands that go with the columns around a ring
+  implementation: Implementation = "xla"
 
   def of_rows(self, first: Any, *arrays: Any) -> jax.Array:
     """Reduced, for each member of the batch: of the rows from ``first`` on, against all; None: all rows."""
@@ -82,6 +84,8 @@ class Stream:
     *operands: jax.Array,
   ) -> jax.Array:
     n, m = x.shape[0], other.shape[0]
+    if self.implementation == "pallas" and 0 not in (*x.shape, m):
+      return self._fused(reduce, batch, first, top, x, where, other, exists, vector, operands)
     # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
     side = self.block_size or _blocks.side_of_a_tile(n, batch)
     symmetric = self.one_set and first is None and reduce is _sum and all(a.shape == (1, 1) for a in operands)
@@ -104,6 +108,64 @@ class Stream:
 
     sliced = [a if a.shape[0] == n > 1 else None for a in operands]
     return _of_existing(_blocks.by_rows(rows, (x, where, top, sliced), block), where, reduce)
+
+  def _fused(
+    self,
+    reduce: "Reduce",
+    batch: int,
+    first: Any,
+    top: Any,
+    x: jax.Array,
+    where: Any,
+    other: Any,
+    exists: Any,
+    vector: Any,
+    operands: Sequence[jax.Array],
+  ) -> jax.Array:
+    x, other = _edm.filled(x, where), _edm.filled(other, exists)
+    if vector is not None and exists is not None:
+      vector = jnp.where(exists if vector.ndim == 1 else exists[:, None], vector, 0)
+    if self.one_set and first is None:
+      other = exists = None
+    f, numbers = _fused.taken_apart(self.caller, self.f, operands)
+
+    def arrays(*operands: jax.Array) -> _sweeps.Arrays:
+      return _sweeps.Arrays(first, x, other, where, exists, vector, operands)
+
+    def pairs(f: Callable[..., jax.Array], z: _sweeps.Arrays) -> _sweeps.Pairs:
+      symmetric = self.one_set and first is None and all(a.shape == (1, 1) for a in z.operands)
+      return _sweeps.Pairs(lambda *tiles: f(*tiles).astype(jnp.float32), self.form, self.one_set, symmetric)
+
+    def by_xla(reduce: Reduce, f: Callable[..., jax.Array], z: _sweeps.Arrays, top: Any = None) -> jax.Array:
+      body, given = replace(self, f=f, implementation="xla"), (z.first, top, z.x, z.where)
+      second = (z.x, z.where) if z.y is None else (z.y, z.exists)
+      return body._of_member(reduce, batch, *given, *second, z.vector, *z.operands)
+
+    if reduce is _sum:
+      z = arrays(*operands, *numbers)
+      out = _fused.total(self.caller, pairs(f, z), partial(by_xla, _sum, f), z)
+      return _of_existing(out, where, _sum)
+    sums = None
+    if reduce is not _total:
+      z = arrays(*operands, *numbers)
+
+      def top_and_total(z: _sweeps.Arrays) -> list[jax.Array]:
+        top = by_xla(_top, f, z)
+        return [top, by_xla(_total, f, z, top)]
+
+      exponents = pairs(lambda *tiles: _exponents(f(*tiles), None), z)
+      top, sums = _fused.scaled(self.caller, exponents, top_and_total, z)
+      if reduce is _top:
+        return top
+    weights = [] if vector is None else [vector[None, :]]
+
+    def term(squared: jax.Array, top: jax.Array, *rest: jax.Array) -> jax.Array:
+      weights, operands = (rest[0], rest[1:]) if vector is not None else (None, rest)
+      return _exponentials(_exponents(f(squared, *operands), None), weights, top)
+
+    z = arrays(top[:, None], *weights, *operands, *numbers)
+    total = _fused.total(self.caller, pairs(term, z), partial(by_xla, _sum, term), z, sums)
+    return total if reduce is _total else _log(total, top)
 
   def _in_tiles(self, side: int, x: jax.Array, where: Any, vector: Any, operands: Sequence[jax.Array]) -> jax.Array:
     n, exists = x.shape[0], where
@@ -173,14 +235,17 @@ def _top(block: jax.Array, present: Any, weights: Any, _: Any) -> jax.Array:
 
 def _total(block: jax.Array, present: Any, weights: Any, top: jax.Array) -> jax.Array:
   """The sum of exponentials on that scale."""
-  block = _exponents(block, present)
-  exponent = block - _finite_scale(top)[:, None]
-  if weights is None:
-    return jnp.exp(exponent).sum(1)
-  # What has no weight must not overflow on the scale of the others. (It keeps a derivative with respect to its weight.)
-  limit = float(np.log(jnp.finfo(block.dtype).max)) - 1
-  exponent = jnp.where(weights == 0, jnp.minimum(exponent, limit), exponent)
-  return _kernels.dot(*_wide(jnp.exp(exponent), weights))
+  terms = _exponentials(_exponents(block, present), weights, top[:, None])
+  return terms.sum(1) if weights is None else _kernels.dot(*_wide(terms, weights))
+
+
+def _exponentials(exponents: jax.Array, weights: Any, top: jax.Array) -> jax.Array:
+  exponents = exponents - _finite_scale(top)
+  if weights is not None:
+    # What has no weight must not overflow on the scale of the others. (It keeps a derivative with respect to its weight.)
+    limit = float(np.log(jnp.finfo(exponents.dtype).max)) - 1
+    exponents = jnp.where(weights == 0, jnp.minimum(exponents, limit), exponents)
+  return jnp.exp(exponents)
 
 
 def _log(total: jax.Array, top: jax.Array) -> jax.Array:

@@ -15,6 +15,10 @@ The rooms, from the top; imports point down only:
 ``_nearest``    ``nearest``: the k nearest points
 ``_pairwise``   ``pairwise_sum``, ``pairwise_logsumexp``: reductions over all pairs, in O(n) memory
 ``_reductions`` what those two do with the rows, tiles, or blocks that a device has
+``_fused``      the same as kernels: lowered for which platform, differentiated how
+``_pallas``     a sweep over all pairs as one kernel, for GPUs and TPUs
+``_sweeps``     what a kernel makes of a tile: sums over pairs, and their gradients
+``_tiles``      a tile of pairs, and a sweep over all of them: the words between those two
 ``_edm``        ``edm``, ``distances``: check, canonicalise, choose the form, call the rule
 ``_ring``       sums over blocks that travel around the devices, and their derivatives
 ``_devices``    who computes which rows, where points are spread over the devices of a mesh

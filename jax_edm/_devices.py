@@ -52,7 +52,7 @@ def by_rows(
         advice = 'Make it an operand, or take implementation="xla"'
         expected = 'with implementation="pallas", f must not close over what lies on the Explicit axes of a mesh'
         raise _checks.error(caller, expected, "a function that does", advice)
-      return _explicit(function, f, given, result, mesh)
+      return _explicit(function, f, given, result, mesh, kernel)
   elif kernel and (mesh := _mesh(caller, arrays, AxisType.Auto)) and math.prod(_axes(mesh, AxisType.Auto).values()) > 1:
     expected = 'with implementation="pallas" points must not be spread by the compiler, which cannot split a kernel'
     advice = "Call this inside jax.shard_map, or with axis_name=, or on a mesh with Explicit axes"
@@ -65,7 +65,7 @@ def by_rows(
   return function(f, None, *(a for a, _ in given))
 
 
-def _explicit(function: Callable[..., Any], f: Any, given: Given, result: str, mesh: Any) -> Any:
+def _explicit(function: Callable[..., Any], f: Any, given: Given, result: str, mesh: Any, kernel: bool) -> Any:
   if any(a is not None and a.size == 0 for a, _ in given):
     whole = [a if a is None else jax.sharding.reshard(a, NamedSharding(mesh, PartitionSpec())) for a, _ in given]
     return function(f, None, *whole)
@@ -87,7 +87,8 @@ def _explicit(function: Callable[..., Any], f: Any, given: Given, result: str, m
     return function(f, lax.axis_index(rows) * arrays[0].shape[-2] if rows else None, *arrays)
 
   out = PartitionSpec(*(entry or None for entry in [*batch, *(of_axis.get(axis, ()) for axis in result)]))
-  return _on_devices(local, f, given, spec, out, mesh, set(_axes(mesh, AxisType.Explicit)), check_vma=True)
+  # Kernels know nothing of what varies over the devices.
+  return _on_devices(local, f, given, spec, out, mesh, set(_axes(mesh, AxisType.Explicit)), check_vma=not kernel)
 
 
 def _placed(given: Given, result: str, taken: Axes = ()) -> tuple[list[Axes], dict[str, Axes]]:

@@ -1,15 +1,15 @@
 """Reductions over pairs as kernels of their own: for which platform is decided when JAX lowers them, and not before.
 
 JAX never differentiates such a kernel. It is one primitive, whose tangents are those of the same reduction by XLA, and
-whose transposed tangents are a kernel again: the gradient of first order runs fused, and all else runs by XLA. A function
-of the user's is traced for one pair. What it computes from nothing but values that it closes over is taken out of it,
-and stays outside; what is left, with the numbers that it needs, goes into the kernel.
+whose transposed tangents are a kernel again: values and gradients run fused, and all else by XLA. A function of the
+user's is traced for one pair. What it computes from nothing but values that it closes over is taken out of it, and
+stays outside; what is left, with the numbers that it needs, goes into the kernel.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-from jax_edm import _checks, _rules, _sweeps
+from jax_edm import _checks, _ring, _rules, _sweeps
 from jax_edm._sweeps import Arrays, Pairs
 
 PLATFORMS = ("tpu", "cuda")
@@ -31,7 +31,7 @@ Leaves = Sequence[jax.Array]
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-  caller: str
+  pairs: Pairs
   run: Callable[[Any, Leaves], Leaves]  # on a route, of all arrays
   by_xla: Callable[..., Leaves]  # the same, of the arrays
   pull: Callable[[Any, Leaves, Leaves, Sequence[int]], Leaves] | None  # the cotangents of some, and of no others
@@ -48,7 +48,7 @@ class Kernel:
       given = arrays[:count]
       return jax.vjp(_of_some(self.by_xla, given, moving), *(given[i] for i in moving))[1](list(arrays[count:]))
 
-    return Kernel(self.caller, run, by_xla, None)
+    return Kernel(self.pairs, run, by_xla, None)
 
   def batched(self, axes: Sequence[Any]) -> "Kernel":
     def run(on: Any, arrays: Leaves) -> Leaves:
@@ -66,7 +66,7 @@ class Kernel:
         bar.sum(0) if axes[i] is None else jnp.moveaxis(bar, 0, axes[i]) for i, bar in zip(moving, bars, strict=True)
       ]
 
-    return Kernel(self.caller, run, by_xla, None if self.pull is None else pull)
+    return Kernel(self.pairs, run, by_xla, None if self.pull is None else pull)
 
 
 def _of_some(f: Callable[..., Any], arrays: Leaves, moving: Sequence[int]) -> Callable[..., Any]:
@@ -81,16 +81,10 @@ kernel_p = Primitive("edm_kernel")
 kernel_p.multiple_results = True
 
 
-def _call(kernel: Kernel, *arrays: jax.Array) -> Leaves:
-  return kernel_p.bind(*_rules.of_one_type(arrays), kernel=kernel)
-
-
-@kernel_p.def_impl
 def _run(*arrays: jax.Array, kernel: Kernel) -> Leaves:
   return jax.jit(lambda *arrays: kernel_p.bind(*arrays, kernel=kernel))(*arrays)
 
 
-@kernel_p.def_abstract_eval
 def _shapes(*arrays: Any, kernel: Kernel) -> Any:
   return jax.make_jaxpr(lambda *arrays: list(kernel.by_xla(*arrays)))(*arrays).out_avals
 
@@ -116,79 +110,104 @@ def _batched(arrays: Leaves, axes: Sequence[Any], *, kernel: Kernel) -> tuple[Le
 def _lowered(platform: str | None, ctx: Any, *arrays: Any, kernel: Kernel) -> Any:
   from jax_edm import _pallas  # which takes a second to import
 
+  pairs = kernel.pairs
   if platform is None and INTERPRETED is None:
     got = f"a program for {' and '.join(ctx.module_context.platforms)}"
     raise _checks.error(
-      kernel.caller, f'implementation="pallas" has kernels for {" and ".join(PLATFORMS)}', got, WAY_OUT
+      pairs.caller, f'implementation="pallas" has kernels for {" and ".join(PLATFORMS)}', got, WAY_OUT
     )
   on = _pallas.On(*INTERPRETED) if platform is None else _pallas.On(_pallas.ROUTES[platform])
 
   def run(*arrays: jax.Array) -> Leaves:
     with jax.enable_x64(False):
-      return kernel.run(on, arrays)
+      out = kernel.run(on, arrays)
+    return [a.astype(aval.dtype) for a, aval in zip(out, ctx.avals_out, strict=True)]
 
   try:
-    return mlir.lower_fun(run, multiple_results=True)(ctx, *arrays)
-  except (NotImplementedError, ValueError) as e:
-    expected = f"f, and all else, must be what Pallas has a kernel language for on {platform or on.route}"
-    raise NotImplementedError(_checks.message(kernel.caller, expected, str(e).splitlines()[0], WAY_OUT)) from e
+    with _pallas.lowering():
+      return mlir.lower_fun(run, multiple_results=True)(ctx, *arrays)
+  except Exception as e:  # of many kinds
+    expected = f'with implementation="pallas", all must be what Pallas can lower for {platform or on.route}'
+    reason = str(e).split("\n")[0].split(". Please file")[0]
+    got = f"{type(e).__name__}, {reason}, of a kernel with {', '.join(pairs.operations) or 'no operations'} in f"
+    raise NotImplementedError(_checks.message(pairs.caller, expected, got, WAY_OUT)) from e
 
 
+kernel_p.def_impl(_run)
+kernel_p.def_abstract_eval(_shapes)
 ad.primitive_jvps[kernel_p] = _jvp
 batching.primitive_batchers[kernel_p] = _batched
 for _platform in (*PLATFORMS, None):
   mlir.register_lowering(kernel_p, partial(_lowered, _platform), platform=_platform)
 
 
-def total(
-  caller: str, pairs: Pairs, by_xla: Callable[[Arrays], jax.Array], z: Arrays, value: jax.Array | None = None
-) -> jax.Array:
+def total(pairs: Pairs, by_xla: Callable[[Arrays], jax.Array], z: Arrays, value: jax.Array | None = None) -> jax.Array:
   """``sum_j f(D_ij) v_j``, ``(n,)`` or ``(n, k)``; ``value`` is that, where it is known, and only has no derivative."""
-  leaves, tree = jax.tree.flatten(z)
+  leaves, tree = _flat(z)
   out = jax.eval_shape(lambda *leaves: by_xla(tree.unflatten(leaves)), *leaves)
   counts = jnp.issubdtype(out.dtype, jnp.integer) and z.vector is None
-  _of_32_bits(caller, leaves, *([] if counts else [out]))
+  if not counts:
+    check(pairs.caller, out)
   if counts:  # in float32, which is exact for as many as there are points
     leaves = lax.stop_gradient(leaves)
 
   def run(on: Any, leaves: Leaves) -> Leaves:
     if value is not None:
       return leaves[-1:]
-    return [_sweeps.total(pairs, on, tree.unflatten(leaves)).astype(out.dtype)]
+    return [_sweeps.total(pairs, on, tree.unflatten(leaves))]
 
   def pull(on: Any, leaves: Leaves, g: Leaves, moving: Sequence[int]) -> Leaves:
     z, wanted = tree.unflatten(leaves[: tree.num_leaves]), tree.unflatten([i in moving for i in range(tree.num_leaves)])
-    bars = jax.tree.leaves(_sweeps.pull(pairs, on, z, g[0], wanted))
-    return [bar.astype(leaves[i].dtype) for i, bar in zip(moving, bars, strict=True)]
+    return jax.tree.leaves(_sweeps.pull(pairs, on, z, g[0], wanted))
 
   known = [] if value is None else [lax.stop_gradient(value)]
-  kernel = Kernel(caller, run, lambda *leaves: [by_xla(tree.unflatten(leaves[: tree.num_leaves]))], pull)
-  return _call(kernel, *leaves, *known)[0]
+  kernel = Kernel(pairs, run, lambda *leaves: [by_xla(tree.unflatten(leaves[: tree.num_leaves]))], pull)
+  return kernel_p.bind(*leaves, *known, kernel=kernel)[0]
 
 
-def scaled(caller: str, pairs: Pairs, by_xla: Callable[[Arrays], Leaves], z: Arrays) -> tuple[jax.Array, jax.Array]:
+def scaled(pairs: Pairs, by_xla: Callable[[Arrays], Leaves], z: Arrays) -> tuple[jax.Array, jax.Array]:
   """The scale of each row, and its sum of exponentials on that scale, ``(n,)``; without derivatives."""
-  leaves, tree = jax.tree.flatten(lax.stop_gradient(z))
+  leaves, tree = _flat(lax.stop_gradient(z))
 
   def run(on: Any, leaves: Leaves) -> Leaves:
     return _sweeps.scaled(pairs, on, tree.unflatten(leaves))
 
-  _of_32_bits(caller, leaves, *jax.eval_shape(lambda *leaves: by_xla(tree.unflatten(leaves)), *leaves))
-  top, sums = _call(Kernel(caller, run, lambda *leaves: by_xla(tree.unflatten(leaves)), None), *leaves)
+  kernel = Kernel(pairs, run, lambda *leaves: by_xla(tree.unflatten(leaves)), None)
+  top, sums = kernel_p.bind(*leaves, kernel=kernel)
   return top, sums
 
 
-def _of_32_bits(caller: str, leaves: Leaves, *out: Any) -> None:
-  """Checks that all numbers are such as the kernels have."""
-  for a in (*leaves, *out):
+def check(caller: str, *arrays: Any) -> None:
+  """Raises unless all are such as the kernels have."""
+  for a in arrays:
     fits = a.dtype == bool or a.dtype.itemsize <= (2 if jnp.issubdtype(a.dtype, jnp.unsignedinteger) else 4)
     if not fits or jnp.issubdtype(a.dtype, jnp.complexfloating):
       expected = 'with implementation="pallas" all numbers must be real, and of 32 bits at most'
       raise TypeError(_checks.message(caller, expected, f"dtype {a.dtype}", f"Convert them, or take {XLA}"))
+  _check_devices(caller, arrays)
 
 
-def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> tuple[Callable[..., Any], list[jax.Array]]:
-  """``g`` and ``numbers``, where ``g(D, *operands, *numbers)`` is ``f(D, *operands)`` and closes over nothing.
+def _check_devices(caller: str, arrays: Sequence[Any]) -> None:
+  if axes := {name for a in arrays for name in _ring.varying(a)}:
+    expected = 'with implementation="pallas" a jax.shard_map around this must not check what varies over its axes'
+    advice = f"Pass check_vma=False to it, or take {XLA}"
+    raise _checks.error(caller, expected, f"arrays that vary over {', '.join(sorted(axes))}", advice)
+
+
+def _flat(z: Arrays) -> tuple[list[jax.Array], Any]:
+  return jax.tree.flatten(z)
+
+
+class Apart(NamedTuple):
+  """A function of the user's, and the numbers that it needs."""
+
+  f: Callable[..., jax.Array]  # of a block of D, of the operands and of the numbers
+  numbers: list[jax.Array]  # (1, 1) each
+  operations: tuple[str, ...]
+
+
+def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> "Apart":
+  """An ``f(D, *operands, *numbers)`` that closes over nothing, and the numbers with which it is ``f(D, *operands)``.
 
   The numbers, ``(1, 1)`` each, are what f makes of the values that it closes over before they meet D or an operand.
   """
@@ -213,7 +232,9 @@ def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> tuple[C
   names = jaxpr.debug_info.with_unknown_names()
   before = ClosedJaxpr(Jaxpr((), jaxpr.constvars, between, outside, debug_info=names), ())
   of_pair = jaxpr_as_fun(ClosedJaxpr(Jaxpr((), [*jaxpr.invars, *between], jaxpr.outvars, inside, debug_info=names), ()))
+  _check_devices(caller, closed.consts)
   numbers = jaxpr_as_fun(before)(*closed.consts)
+  check(caller, *numbers)
   for a in numbers:
     if a.shape:
       expected = 'with implementation="pallas" f may close over numbers, and take entries of arrays'
@@ -224,7 +245,8 @@ def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> tuple[C
     given = tuple(jnp.broadcast_to(_plain(a), squared.shape) for a in given)
     return jax.vmap(jax.vmap(lambda *pair: of_pair(*pair)[0]))(squared, *given)
 
-  return of_block, [a.reshape(1, 1) for a in numbers]
+  operations = tuple(dict.fromkeys(equation.primitive.name for equation in inside))
+  return Apart(of_block, [a.reshape(1, 1) for a in numbers], operations)
 
 
 def _plain(a: jax.Array) -> jax.Array:

@@ -51,6 +51,10 @@ def pairwise_sum(
       than its share. Inside ``jax.shard_map`` all arrays are those of one device, but that operands ``(n, m)`` have a
       column for each point of ``y`` on any of them; outside, the arrays are whole, and lie on a mesh with that axis.
       ``None``: each device streams its rows over the whole of ``y``. ``docs/devices.md`` says which to take.
+    implementation: ``"xla"``: blocks by XLA. ``"pallas"``: one kernel, for GPUs (CUDA) and TPUs, which makes, uses and
+      forgets tiles of D on the chip; a program for another platform raises when it is lowered. It computes in float32;
+      ``f`` is traced for one pair, too, and may close over numbers; forward mode and second order run by XLA.
+      ``docs/kernels.md`` says more. ``None``: what was measured to be faster; no kernel has been measured yet.
 
   Returns:
     ``(..., n)``, or ``(..., n, k)`` with values of that form. float16 and bfloat16 compute in float32 (``f`` too), and
@@ -79,9 +83,8 @@ def pairwise_sum(
     Array([[-384., -512.],
            [ 384.,  512.]], dtype=float32)
   """
-  return _reduction(
-    "pairwise_sum", "sum", f, x, y, operands, values, where, where_y, method, block_size, axis_name, implementation
-  )
+  options = where, where_y, method, block_size, axis_name, implementation
+  return _reduction("pairwise_sum", "sum", f, x, y, operands, values, *options)
 
 
 def pairwise_logsumexp(
@@ -114,6 +117,7 @@ def pairwise_logsumexp(
     method: as for :func:`jax_edm.edm`.
     block_size: as for :func:`pairwise_sum`.
     axis_name: as for :func:`pairwise_sum`.
+    implementation: as for :func:`pairwise_sum`.
 
   Returns:
     ``(..., n)``. The largest term of a row, its weight included, sets the scale: nothing overflows, over any range.
@@ -133,10 +137,8 @@ def pairwise_logsumexp(
     >>> -pairwise_logsumexp(lambda D: -1000 * D, x, y) / 1000  # a soft minimum
     Array([1.], dtype=float32)
   """
-  name, kind = "pairwise_logsumexp", "logsumexp"
-  return _reduction(
-    name, kind, f, x, y, operands, weights, where, where_y, method, block_size, axis_name, implementation
-  )
+  options = where, where_y, method, block_size, axis_name, implementation
+  return _reduction("pairwise_logsumexp", "logsumexp", f, x, y, operands, weights, *options)
 
 
 def _reduction(
@@ -181,7 +183,9 @@ def _reduction(
     return _reductions.Stream(name, f, y is None, form, block_size, kind, columns, travels, kernels)
 
   if axis_name is None:
-    out = _devices.by_rows(name, lambda f, *arrays: stream(f).of_rows(*arrays), given, out_axes, True, f, kernels == "pallas")
+    out = _devices.by_rows(
+      name, lambda f, *arrays: stream(f).of_rows(*arrays), given, out_axes, True, f, kernels == "pallas"
+    )
   else:
     out = _devices.around(name, lambda f, *arrays: stream(f).around(axis_name, *arrays), given, out_axes, axis_name, f)
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out

@@ -1,16 +1,20 @@
-"""A sweep over all pairs of points (``_sweeps``) as one kernel. Pallas is here alone, and imported where it is used.
+"""A sweep over all pairs of points as one kernel. Pallas is here alone, and imported where it is used.
 
 Two routes lead to the hardware:
 
-* ``mosaic``, for TPUs: the points that pass by are the last axis of the grid, which runs in order; sums stay on the chip,
-  in the block of the output.
+* ``mosaic``, for TPUs: the points that pass by are the last axis of the grid, which runs in order; sums stay on the
+  chip, in the block of the output.
 * ``triton``, for GPUs, where programs run in any order: each has one block of the points that receive and one chunk of
   coordinates, loops over all that pass by, and keeps the sums in registers.
 
 A program writes nothing but what belongs to its own points: no race, and one order of additions.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -20,26 +24,34 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as mosaic
 from jax.experimental.pallas import triton
 
-from jax_edm import _sweeps
-from jax_edm._sweeps import Side, Sweep, View
+from jax_edm._tiles import CHUNK, Side, Sweep, View, added
 
 Route = Literal["mosaic", "triton"]
 ROUTES: dict[str, Route] = {"tpu": "mosaic", "cuda": "triton"}  # by platform
 SIDES: dict[Route, tuple[int, int]] = {"mosaic": (256, 256), "triton": (64, 64)}  # A and B of a tile
+LANES, TALL, MOST = 128, 512, 2048  # with more than TALL coordinates a tile has LANES; with more than MOST none fits
 PRODUCT = 16  # triton's products want powers of two, and so much at least
 WIDTH = 64  # coordinates in one of its products
 
 
+@contextmanager
+def lowering() -> Iterator[None]:
+  """From 0.11 on JAX warns that Triton will go. It still is the only route for kernels of this kind to a GPU."""
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
+    yield
+
+
 @dataclass(frozen=True)
 class On:
-  """Hardware: what ``_sweeps`` asks of it."""
+  """``Hardware``."""
 
   route: Route
   interpret: Any = False
 
   def chunks(self, d: int, products: bool) -> tuple[int, int]:
     """How many chunks of coordinates, and of how many each."""
-    width = d if products or d <= _sweeps.CHUNK else _sweeps.CHUNK
+    width = d if products or d <= CHUNK else CHUNK
     if products and self.route == "triton":
       width = min(max(pl.next_power_of_2(d), PRODUCT), WIDTH)
     return -(-d // width), width
@@ -55,7 +67,11 @@ class On:
 
     Entries, given or written, have ``rows`` for the points that receive, or columns.
     """
-    (n, m), (a, b) = (next(iter(side.values())).shape[1] for side in (receiving, passing)), SIDES[self.route]
+    (d, n), m, (a, b) = receiving["points"].shape, passing["points"].shape[1], SIDES[self.route]
+    if self.route == "mosaic" and d > TALL:
+      if d > MOST:
+        raise ValueError(f"{d} coordinates, more than {MOST}")
+      a = b = min(a, LANES)
     across, along = n + -n % a, m + -m % b
     if along > m and "exists" not in passing:
       passing = passing | {"exists": jnp.ones((1, m), jnp.int32)}
@@ -74,28 +90,29 @@ class On:
     def of_passing(shape: tuple[int, ...]) -> pl.BlockSpec:
       return pl.BlockSpec((shape[0], b), lambda _, j: (0, j))
 
-    def of_pairs(_: Any) -> pl.BlockSpec:
+    def of_pairs(_: tuple[int, ...]) -> pl.BlockSpec:
       return pl.BlockSpec(block, (lambda i, j: (i, j)) if rows else (lambda i, j: (j, i)))
 
     def of_chunk(shape: tuple[int, ...]) -> pl.BlockSpec:
       return pl.BlockSpec((shape[0] // sweep.chunks, a), lambda i, c: (c, i))
 
     if self.route == "mosaic":
-      kernel, grid, specs = _in_order, (across // a, along // b), (of_receiving, of_passing, _whole, of_pairs)
-      of_parts: Any = of_receiving
+      kernel: Any = _in_order
+      specs: Any
+      grid, specs, of_parts = (across // a, along // b), (of_receiving, of_passing, _whole, of_pairs), of_receiving
       parameters: Any = mosaic.CompilerParams(dimension_semantics=("parallel", "arbitrary"))
     else:
-      kernel, grid, specs = _in_any_order, (across // a, sweep.chunks), (of_receiving, _whole, _whole, _whole)
-      of_parts = of_chunk
+      kernel = _in_any_order
+      grid, specs, of_parts = (across // a, sweep.chunks), (of_receiving, _whole, _whole, _whole), of_chunk
       parameters = triton.CompilerParams(num_warps=4, num_stages=2)
+    shapes = [(w, across) for w in heights] + [whole] * sweep.written
     to_sums = [(of_receiving if k < len(sweep.sums) else of_parts)((w, across)) for k, w in enumerate(heights)]
     out = pl.pallas_call(
       lambda *refs: kernel(sweep, (b, a), rows, along // b, *refs),
       grid=grid,
       in_specs=tuple({k: s(v.shape) for k, v in side.items()} for s, side in zip(specs, given, strict=True)),
       out_specs=to_sums + [specs[3](whole)] * sweep.written,
-      out_shape=[jax.ShapeDtypeStruct((w, across), jnp.float32) for w in heights]
-      + [jax.ShapeDtypeStruct(whole, jnp.float32)] * sweep.written,
+      out_shape=jax.eval_shape(lambda: [jnp.zeros(s, jnp.float32) for s in shapes]),
       compiler_params=parameters,
       interpret=self.interpret,
       name=f"edm_{sweep.name}",
@@ -115,17 +132,21 @@ def _view(refs: Any, shape: tuple[int, int], rows: bool, i: Any, j: Any, at: Any
     receives=lambda name, k=0, width=1: receiving[name][pl.ds(k, width), :],
     passes=lambda name, k=0, width=1: passing[name][pl.ds(k, width), at],
     shared={name: ref[...] for name, ref in shared.items()},
-    entry={name: lambda ref=ref: _turned(ref[tile], rows) for name, ref in entries.items()},
+    entry={name: partial(_entry, ref, tile, rows) for name, ref in entries.items()},
   )
 
 
-def _in_order(sweep: Sweep, shape: tuple[int, int], rows: bool, _: int, *refs: Any) -> None:
+def _entry(ref: Any, tile: Any, turn: bool) -> jax.Array:
+  return _turned(ref[tile], turn)
+
+
+def _in_order(sweep: Sweep, shape: tuple[int, int], rows: bool, steps: int, *refs: Any) -> None:
   i, j = pl.program_id(0), pl.program_id(1)
   to_sums, to_chunks, to_entries = _parted(sweep, refs)
   made = sweep.tile(_view(refs[:4], shape, rows, i, j, slice(None), ...))
 
   @pl.when(j == 0)
-  def _() -> None:
+  def start_sums() -> None:
     for ref, start in zip(to_sums, [start for _, start in sweep.sums], strict=True):
       ref[...] = jnp.full(ref.shape, start, jnp.float32)
     for ref in to_chunks:
@@ -133,14 +154,14 @@ def _in_order(sweep: Sweep, shape: tuple[int, int], rows: bool, _: int, *refs: A
 
   for ref, a in zip(to_sums, sweep.merge([ref[...] for ref in to_sums], made.sums), strict=True):
     ref[...] = a
-  for ref in to_chunks:
+
+  def add_chunk(c: Any, _: Any) -> int:
     height = sum(sweep.parts)
+    to_chunks[0][pl.ds(c * height, height), :] += jnp.concatenate(made.of_chunk(c), 0)
+    return 0
 
-    def add(c: Any, _: Any, ref: Any = ref, height: int = height) -> int:
-      ref[pl.ds(c * height, height), :] += jnp.concatenate(made.of_chunk(c), 0)
-      return 0
-
-    lax.fori_loop(0, sweep.chunks, add, 0) if sweep.chunks > 1 else add(0, 0)
+  if to_chunks:
+    lax.fori_loop(0, sweep.chunks, add_chunk, 0) if sweep.chunks > 1 else add_chunk(0, 0)
   for ref, a in zip(to_entries, made.entries, strict=True):
     ref[...] = _turned(a, rows)
 
@@ -155,7 +176,7 @@ def _in_any_order(sweep: Sweep, shape: tuple[int, int], rows: bool, steps: int, 
     made = sweep.tile(_view(refs[:4], shape, rows, i, j, at, tile))
     for ref, a in zip(to_entries, made.entries, strict=True):
       ref[tile] = _turned(a, rows)
-    return list(sweep.merge(state[0], made.sums)), _sweeps.added(state[1], made.of_chunk(c) if sweep.parts else [])
+    return list(sweep.merge(state[0], made.sums)), added(state[1], made.of_chunk(c))
 
   sums = [jnp.full((w, shape[1]), start, jnp.float32) for w, start in sweep.sums]
   parts = [jnp.zeros((w, shape[1]), jnp.float32) for w in sweep.parts]

@@ -122,19 +122,20 @@ class Stream:
     vector: Any,
     operands: Sequence[jax.Array],
   ) -> jax.Array:
+    _fused.check(self.caller, x, other, *operands, *([] if vector is None else [vector]))
     x, other = _edm.filled(x, where), _edm.filled(other, exists)
     if vector is not None and exists is not None:
       vector = jnp.where(exists if vector.ndim == 1 else exists[:, None], vector, 0)
     if self.one_set and first is None:
       other = exists = None
-    f, numbers = _fused.taken_apart(self.caller, self.f, operands)
+    f, numbers, operations = _fused.taken_apart(self.caller, self.f, operands)
 
     def arrays(*operands: jax.Array) -> _sweeps.Arrays:
       return _sweeps.Arrays(first, x, other, where, exists, vector, operands)
 
     def pairs(f: Callable[..., jax.Array], z: _sweeps.Arrays) -> _sweeps.Pairs:
       symmetric = self.one_set and first is None and all(a.shape == (1, 1) for a in z.operands)
-      return _sweeps.Pairs(lambda *tiles: f(*tiles).astype(jnp.float32), self.form, self.one_set, symmetric)
+      return _sweeps.Pairs(self.caller, operations, f, self.form, self.one_set, symmetric)
 
     def by_xla(reduce: Reduce, f: Callable[..., jax.Array], z: _sweeps.Arrays, top: Any = None) -> jax.Array:
       body, given = replace(self, f=f, implementation="xla"), (z.first, top, z.x, z.where)
@@ -143,7 +144,7 @@ class Stream:
 
     if reduce is _sum:
       z = arrays(*operands, *numbers)
-      out = _fused.total(self.caller, pairs(f, z), partial(by_xla, _sum, f), z)
+      out = _fused.total(pairs(f, z), partial(by_xla, _sum, f), z)
       return _of_existing(out, where, _sum)
     sums = None
     if reduce is not _total:
@@ -154,7 +155,7 @@ class Stream:
         return [top, by_xla(_total, f, z, top)]
 
       exponents = pairs(lambda *tiles: _exponents(f(*tiles), None), z)
-      top, sums = _fused.scaled(self.caller, exponents, top_and_total, z)
+      top, sums = _fused.scaled(exponents, top_and_total, z)
       if reduce is _top:
         return top
     weights = [] if vector is None else [vector[None, :]]
@@ -164,7 +165,7 @@ class Stream:
       return _exponentials(_exponents(f(squared, *operands), None), weights, top)
 
     z = arrays(top[:, None], *weights, *operands, *numbers)
-    total = _fused.total(self.caller, pairs(term, z), partial(by_xla, _sum, term), z, sums)
+    total = _fused.total(pairs(term, z), partial(by_xla, _sum, term), z, sums)
     return total if reduce is _total else _log(total, top)
 
   def _in_tiles(self, side: int, x: jax.Array, where: Any, vector: Any, operands: Sequence[jax.Array]) -> jax.Array:
@@ -242,7 +243,7 @@ def _total(block: jax.Array, present: Any, weights: Any, top: jax.Array) -> jax.
 def _exponentials(exponents: jax.Array, weights: Any, top: jax.Array) -> jax.Array:
   exponents = exponents - _finite_scale(top)
   if weights is not None:
-    # What has no weight must not overflow on the scale of the others. (It keeps a derivative with respect to its weight.)
+    # What has no weight must not overflow on the scale of the others. (Its weight has a derivative.)
     limit = float(np.log(jnp.finfo(exponents.dtype).max)) - 1
     exponents = jnp.where(weights == 0, jnp.minimum(exponents, limit), exponents)
   return jnp.exp(exponents)

@@ -38,7 +38,7 @@ def total(caller: str, f: Callable[..., Any], axis_name: Axis, own: Any, block: 
   # They may vary over more axes; then all have to, and f is traced again.
   own, block = _rules.of_one_type((own, block), here, *closed_over)
   visit, closed_over = hoisted(f, here, own, block)
-  if missing := {name for a in closed_over for name in _axes(jax.tree.leaves(own)[0]) - _axes(a)}:
+  if missing := {name for a in closed_over for name in varying(jax.tree.leaves(own)[0]) - varying(a)}:
     names = tuple(sorted(missing))
     raise _checks.error(
       caller,
@@ -140,7 +140,7 @@ def to_neighbour(tree: Any, axis_name: Axis) -> Any:
   return jax.tree.map(lambda a: lax.ppermute(a, axis_name, pairs), tree)
 
 
-def _axes(a: Any) -> frozenset[str]:
+def varying(a: Any) -> frozenset[str]:
   """The mesh axes over which an array varies, in a shard_map that checks; JAX renamed it after 0.9."""
   of = jax.typeof(a)
   return frozenset(of.mat.varying if hasattr(of, "mat") else of.vma)

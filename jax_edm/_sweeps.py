@@ -1,16 +1,12 @@
-r"""Sums over all pairs and their gradients, tile by tile: what is made of a tile, wherever it is made (``_pallas``).
-
-The points of one set *receive*, those of the other *pass by*. A tile is ``(B, A)``: the A points that receive lie along
-its last axis, and what a point has is a column of an array ``(w, n)``, so that sums run over the first axis of a tile,
-and no memory is lost on lanes.
+r"""Sums over all pairs and their gradients, tile by tile: what is made of a tile, wherever it is made.
 
 ==========  ===============  ========================================================================================
 sweep       who receives     what
 ==========  ===============  ========================================================================================
 ``total``   rows             ``sum_j f(D_ij) v_j``
 ``scaled``  rows             the largest ``f(D_ij) + log w_j``, and the sum of the exponentials on that scale
-``pull``    rows or columns  with ``C_ij = <g_i, v_j>`` and ``G = C df/dD`` the rows of 2 P, ``2 sum_j G_ij (x_i - y_j)``;
-                             sums of C times the derivatives of f by the operands
+``pull``    rows or columns  with ``C_ij = <g_i, v_j>`` and ``G = C df/dD``: ``2 sum_j G_ij (x_i - y_j)``, the rows of
+                             2 P, and sums of C times the derivatives of f by the operands
 ==========  ===============  ========================================================================================
 
 The two sides of a gradient are two sweeps. The gradient of one set whose matrix is symmetric is one, with ``C + C'``.
@@ -20,7 +16,7 @@ JAX takes the derivative of f, on the tile; the others are here by hand, and a s
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +24,11 @@ from jax import lax
 
 from jax_edm import _kernels
 from jax_edm._kernels import Form
+from jax_edm._tiles import Hardware, Side, Sweep, Tile, View, of_no_chunk
 
-CHUNK = 8  # coordinates in one unrolled loop
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
 dot = partial(_kernels.dot, preferred_element_type=jnp.float32)
-
-Side = dict[str, jax.Array]  # what the points of a side have, (w, n) each
 
 
 class Arrays(NamedTuple):
@@ -53,57 +47,15 @@ class Arrays(NamedTuple):
 class Pairs:
   """What is static."""
 
+  caller: str  # for messages, as the next
+  operations: tuple[str, ...]  # of f
   f: Callable[..., jax.Array]  # of a tile of D, and of a tile of each operand
   form: Form
   hollow: bool  # where the row is the column D is zero, and has no derivative
   symmetric: bool  # one set, and f(D) as D is
 
-
-@dataclass(frozen=True)
-class View:
-  """A tile, as its kernel sees it."""
-
-  shape: tuple[int, int]
-  starts: tuple[Any, Any]  # the first of the points that pass by, and of those that receive
-  receiving: frozenset[str]  # what the points have
-  passing: frozenset[str]
-  receives: Callable[..., jax.Array]  # (name, k, width) -> (width, A)
-  passes: Callable[..., jax.Array]  # (name, k, width) -> (width, B)
-  shared: dict[str, jax.Array]  # (1, 1) each
-  entry: dict[str, Callable[[], jax.Array]]  # (B, A) each
-
-
-class Tile(NamedTuple):
-  """What is made of it."""
-
-  sums: Sequence[jax.Array]  # (w, A) each
-  of_chunk: Callable[[Any], list[jax.Array]] | None = None  # (w, A) each, for one chunk of coordinates
-  entries: Sequence[jax.Array] = ()  # (B, A) each, to be written
-
-
-def added(old: Sequence[jax.Array], new: Sequence[jax.Array]) -> list[jax.Array]:
-  return [a + b for a, b in zip(old, new, strict=True)]
-
-
-@dataclass(frozen=True)
-class Sweep:
-  """``tile`` of all tiles, merged for each point that receives."""
-
-  name: str
-  tile: Callable[[View], Tile]
-  sums: Sequence[tuple[int, float]]  # their heights, and what they start from
-  merge: Callable[..., Sequence[jax.Array]] = added
-  chunks: int = 1  # of coordinates
-  parts: Sequence[int] = ()  # the heights of the parts of a chunk
-  written: int = 0  # entries of pairs
-
-
-class Hardware(Protocol):
-  def chunks(self, d: int, products: bool) -> tuple[int, int]: ...
-  def columns(self, k: int) -> int: ...
-  def run(
-    self, sweep: Sweep, receiving: Side, passing: Side, shared: Side, entries: Side, rows: bool
-  ) -> list[jax.Array]: ...
+  def of_tile(self, *tiles: jax.Array) -> jax.Array:
+    return self.f(*tiles).astype(jnp.float32)
 
 
 def total(pairs: Pairs, on: Hardware, z: Arrays) -> jax.Array:
@@ -112,7 +64,7 @@ def total(pairs: Pairs, on: Hardware, z: Arrays) -> jax.Array:
   problem = _Problem(pairs, on, z)
 
   def tile(view: View) -> Tile:
-    return Tile([problem.sum(view, problem.present(view, pairs.f(*problem.entries(view))), "vector")])
+    return Tile([problem.sum(view, problem.present(view, pairs.of_tile(*problem.entries(view))), "vector")])
 
   (out,) = problem.run(Sweep("total", tile, [(on.columns(k), 0.0)]))
   return out[0] if z.vector is None or z.vector.ndim == 1 else out[:k].T
@@ -123,7 +75,7 @@ def scaled(pairs: Pairs, on: Hardware, z: Arrays) -> tuple[jax.Array, jax.Array]
   problem = _Problem(pairs, on, z)
 
   def tile(view: View) -> Tile:
-    exponents = terms = problem.present(view, pairs.f(*problem.entries(view)), LOWEST)
+    exponents = terms = problem.present(view, pairs.of_tile(*problem.entries(view)), LOWEST)
     if z.vector is not None:
       weights = view.passes("vector").T
       exponents = jnp.where(weights == 0, LOWEST, exponents)
@@ -257,14 +209,16 @@ class _Problem:
 
       def of_moving(squared: jax.Array, *some: jax.Array) -> jax.Array:
         new = dict(zip(moving, some, strict=True))
-        return self.pairs.f(squared, *(new.get(i, a) for i, a in enumerate(own)))
+        return self.pairs.of_tile(squared, *(new.get(i, a) for i, a in enumerate(own)))
 
       block, back = jax.vjp(of_moving, squared, *(own[i] for i in moving))
       pulled, *bars = (self.present(view, bar) for bar in back(self.present(view, self._cotangent(view))))
       sums = [jnp.sum(bar, 0, keepdims=True) for bar in bars[: len(summed)]]
       if vector:
         sums.append(self.sum(view, self.present(view, block), "g"))
-      of_chunk = partial(self._weighted_differences, view, 2 * self._off_diagonal(view, pulled)) if points else None
+      of_chunk = (
+        partial(self._weighted_differences, view, 2 * self._off_diagonal(view, pulled)) if points else of_no_chunk
+      )
       return Tile(sums, of_chunk, bars[len(summed) :])
 
     k = _columns(self.g)

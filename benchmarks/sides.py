@@ -81,9 +81,13 @@ def streamed_stress(x: jax.Array, target: jax.Array) -> Any:
   return jax.value_and_grad(loss)(x)
 
 
+def keops() -> bool:
+  return bool(importlib.util.find_spec("torch") and importlib.util.find_spec("pykeops"))
+
+
 def keops_energy(x: np.ndarray) -> Callable[[], Any] | None:
   """The Gaussian energy by KeOps, on torch."""
-  if not (importlib.util.find_spec("torch") and importlib.util.find_spec("pykeops")):
+  if not keops():
     return None
   import torch
   from pykeops.torch import LazyTensor

@@ -108,7 +108,8 @@ def _batched(arrays: Leaves, axes: Sequence[Any], *, kernel: Kernel) -> tuple[Le
 
 
 def _lowered(platform: str | None, ctx: Any, *arrays: Any, kernel: Kernel) -> Any:
-  from jax_edm import _pallas  # which takes a second to import
+  # Here, since importing Pallas takes a second.
+  from jax_edm import _pallas
 
   pairs = kernel.pairs
   if platform is None and INTERPRETED is None:

@@ -28,7 +28,9 @@ from jax_edm._tiles import CHUNK, Side, Sweep, View, added
 
 Route = Literal["mosaic", "triton"]
 ROUTES: dict[str, Route] = {"tpu": "mosaic", "cuda": "triton"}  # by platform
-SIDES: dict[Route, tuple[int, int]] = {"mosaic": (256, 256), "triton": (64, 64)}  # A and B of a tile
+# A and B of a tile, and warps on a GPU: guesses that compile; ``python -m benchmarks.kernels --sweep`` measures others.
+SIDES: dict[Route, tuple[int, int]] = {"mosaic": (256, 256), "triton": (64, 64)}
+WARPS = 4
 LANES, TALL, MOST = 128, 512, 2048  # with more than TALL coordinates a tile has LANES; with more than MOST none fits
 PRODUCT = 16  # triton's products want powers of two, and so much at least
 WIDTH = 64  # coordinates in one of its products
@@ -104,7 +106,7 @@ class On:
     else:
       kernel = _in_any_order
       grid, specs, of_parts = (across // a, sweep.chunks), (of_receiving, _whole, _whole, _whole), of_chunk
-      parameters = triton.CompilerParams(num_warps=4, num_stages=2)
+      parameters = triton.CompilerParams(num_warps=WARPS, num_stages=2)
     shapes = [(w, across) for w in heights] + [whole] * sweep.written
     to_sums = [(of_receiving if k < len(sweep.sums) else of_parts)((w, across)) for k, w in enumerate(heights)]
     out = pl.pallas_call(

@@ -399,6 +399,35 @@ def test_compiled_for_a_device_that_is_not_here(platform, n, d, monkeypatch):
       assert len(re.findall(r'custom_call_target="tpu_custom_call"', text)) == kernels
 
 
+# The benchmark that waits for a device
+
+
+@pytest.mark.parametrize("d", [3, 16])
+def test_the_benchmark_measures_and_finds_what_is_wrong(d, interpreted, monkeypatch):
+  from benchmarks import kernels
+
+  interpreted("triton")
+  monkeypatch.setattr(kernels, "medians", lambda sides, least_rounds: {name: 1.0 for name in sides})
+  monkeypatch.setattr(kernels, "SIDES", (16,))
+  rates, before = {"exponentials": 1e9, "additions": 1e9, "products": 1e9}, {"dense": 1.0}
+  result = kernels.measure(300, d, True, rates, before)
+  assert {row["against"] for row in result["rows"]} >= {"XLA", "limit"}
+  assert result["left out, s"] == {"dense": 90_000.0}
+  assert before["jax_edm"] == 1 / 90_000
+  assert [row["tile"] for row in kernels.sweep(300, d, "triton")] == ["(16, 16, 4)", "(16, 16, 8)"]
+  assert (_pallas.SIDES["triton"], _pallas.WARPS) == ((16, 32), 4)
+  with pytest.raises(SystemExit, match="wrong, by"):
+    kernels.check("half", 300, d, lambda: jnp.zeros(300))
+
+
+def test_the_benchmark_says_that_there_is_no_device(monkeypatch, capsys):
+  from benchmarks import kernels
+
+  monkeypatch.setattr("sys.argv", ["kernels"])
+  assert kernels.main() == 1
+  assert "kernels are for GPUs (CUDA) and TPUs" in capsys.readouterr().err
+
+
 # Bad input
 
 

@@ -1,0 +1,213 @@
+"""Kernels against everything else, on a GPU or a TPU: ``python -m benchmarks.kernels [--quick] [--sweep]``.
+
+The Gaussian sum of one set and its gradient, by ``implementation="pallas"``, by XLA's blocks, through the matrix where
+it fits, and by KeOps where it is installed with a torch for this GPU. Each result is compared with a float64 oracle
+before it is timed. The physical limit comes from rates that are measured in the same run. Results, with versions,
+device and commit, are kept as JSON in ``benchmarks/results/``.
+"""
+
+import argparse
+import itertools
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jax_edm
+from benchmarks import sides
+from benchmarks.__main__ import environment, exact_part_of_energy
+from benchmarks.case import bound, data
+from benchmarks.table import RESULTS
+from benchmarks.timing import Side, medians
+from jax_edm import _pallas
+
+SIZES, COORDINATES = (10_000, 100_000, 1_000_000), (3, 16, 64, 128)
+MOST_DENSE = 20_000  # points whose matrix, cotangent and exponentials fit
+LONGEST_S = 60.0  # a side that will take longer, going by a smaller size, is left out
+SHOWN = 512  # rows that are compared with the oracle
+GOALS = {"XLA": 5.0, "KeOps": 1.0}
+LIMIT = 0.5  # the goal for the share of the physical limit
+SIDES, WARPS = (32, 64, 128, 256), (4, 8)  # of tiles, for the sweep
+
+
+def streamed(implementation: Literal["xla", "pallas"]) -> Callable[[jax.Array], jax.Array]:
+  return lambda x: jax_edm.pairwise_sum(lambda squared: jnp.exp(-squared), x, implementation=implementation)
+
+
+def dense(x: jax.Array) -> jax.Array:
+  return jnp.exp(-jax_edm.edm(x)).sum(1)
+
+
+def with_gradient(f: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+  """The sums, and the gradient of their total."""
+
+  def run(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    sums, back = jax.vjp(f, x)
+    return sums, back(jnp.ones_like(sums))[0]
+
+  return run
+
+
+def keops(x: np.ndarray, gradient: bool) -> Side | None:
+  if not sides.keops():
+    return None
+  import torch
+  from pykeops.torch import LazyTensor
+
+  if not torch.cuda.is_available():
+    return None
+  points = torch.from_numpy(x).cuda().requires_grad_(gradient)
+
+  def side() -> Any:
+    squared = ((LazyTensor(points[:, None, :]) - LazyTensor(points[None, :, :])) ** 2).sum(-1)
+    sums = (-squared).exp().sum(1)
+    out = (sums, torch.autograd.grad(sums.sum(), points)[0]) if gradient else sums
+    torch.cuda.synchronize()
+    return out
+
+  return side
+
+
+def rates() -> dict[str, float]:
+  """Operations in a second: exponentials, float32 multiplications and additions, those of products in full float32."""
+  chain, many, side = 256, 2**22, 4096
+
+  def exponentials(t: jax.Array) -> jax.Array:
+    return jax.lax.fori_loop(0, chain, lambda _, t: jnp.exp(-t), t, unroll=True)
+
+  def additions(t: jax.Array) -> jax.Array:
+    return jax.lax.fori_loop(0, chain, lambda _, t: t * t + 0.25, t, unroll=True)
+
+  t, a = np.full(many, 0.5, np.float32), data(side, side)
+  work = {
+    "exponentials": (bound(exponentials, t), chain * many),
+    "additions": (bound(additions, t), 2 * chain * many),
+    "products": (bound(lambda a: jnp.dot(a, a, precision="highest"), a), 2 * side**3),
+  }
+  times = medians({name: side for name, (side, _) in work.items()})
+  return {name: count / times[name] for name, (_, count) in work.items()}
+
+
+def limit(n: int, d: int, gradient: bool, rates: dict[str, float]) -> float:
+  """Seconds below which no program gets: every pair once in each pass, one half of a symmetric matrix."""
+  pairs, passes = n * n / 2, 1 + gradient
+  work = pairs * (passes * (3 * d if d <= 6 else 2 * d) + gradient * 4 * d)
+  kind = "additions" if d <= 6 else "products"
+  return max(passes * pairs / rates["exponentials"], work / rates[kind])
+
+
+def case(n: int, d: int, gradient: bool) -> dict[str, Side]:
+  x = data(n, d) / np.float32(d**0.5)
+  formulas = {"jax_edm": streamed("pallas"), "XLA": streamed("xla")} | ({"dense": dense} if n <= MOST_DENSE else {})
+  found = {name: bound(with_gradient(f) if gradient else f, x) for name, f in formulas.items()}
+  if side := keops(x, gradient):
+    found["KeOps"] = side
+  return found
+
+
+def check(name: str, n: int, d: int, side: Side) -> None:
+  """A fast wrong answer is no answer."""
+  expected = exact_part_of_energy(data(n, d) / np.float32(d**0.5))
+  out = side()
+  for actual, right in zip(out if isinstance(out, tuple) else (out,), expected, strict=False):
+    rows = actual[:SHOWN].detach().cpu().numpy() if hasattr(actual, "detach") else np.asarray(actual[:SHOWN])
+    error = np.max(np.abs(rows.reshape(right.shape) - right)) / np.max(np.abs(right))
+    if not error < 2e-5:
+      raise SystemExit(f"{name}, d={d}, n={n}: wrong, by {error:.1e} of the largest entry. Not timed.")
+
+
+def measure(n: int, d: int, gradient: bool, rates: dict[str, float], before: dict[str, float]) -> dict[str, Any]:
+  """One line of work; ``before`` are the seconds per pair that each side took at a smaller size."""
+  found = case(n, d, gradient)
+  left_out = {name: before[name] * n * n for name in found if before.get(name, 0.0) * n * n > LONGEST_S}
+  found = {name: side for name, side in found.items() if name not in left_out}
+  for name, side in found.items():
+    check(name, n, d, side)
+  times = medians(found, least_rounds=2 if n > 10 * SIZES[0] else 5)
+  before |= {name: t / n / n for name, t in times.items()}
+  mine = times.get("jax_edm", float("nan"))
+  name = f"Gaussian sum{' and gradient' if gradient else ''}, d={d}, n={n}"
+  rows = [
+    {"against": name, "ratio": t / mine, "goal": GOALS.get(name), "ms": 1e3 * t}
+    for name, t in times.items()
+    if name != "jax_edm"
+  ]
+  least = limit(n, d, gradient, rates)
+  rows.append({"against": "limit", "ratio": least / mine, "goal": LIMIT, "ms": 1e3 * least})
+  return {"work": name, "ms": 1e3 * mine, "rows": rows, "left out, s": left_out}
+
+
+def sweep(n: int, d: int, route: _pallas.Route) -> list[dict[str, Any]]:
+  """Value and gradient with other tiles, the fastest first; tiles that do not compile are left out."""
+  found: dict[tuple[int, ...], Side] = {}
+  kept = _pallas.SIDES[route], _pallas.WARPS
+  try:
+    for a, b, warps in itertools.product(SIDES, SIDES, WARPS if route == "triton" else (1,)):
+      if route == "mosaic" and min(a, b) < _pallas.LANES:
+        continue
+      _pallas.SIDES[route], _pallas.WARPS = (a, b), warps
+      side = bound(with_gradient(streamed("pallas")), data(n, d) / np.float32(d**0.5))
+      try:
+        check(f"tiles {a}, {b}, {warps} warps", n, d, side)
+      except jax.errors.JaxRuntimeError:  # more registers, or memory, than there are
+        continue
+      found[a, b, warps] = side
+  finally:
+    _pallas.SIDES[route], _pallas.WARPS = kept
+  times = medians({str(key): side for key, side in found.items()}, least_rounds=2)
+  return [{"tile": key, "ms": 1e3 * t} for key, t in sorted(times.items(), key=lambda item: item[1])]
+
+
+def show(result: dict[str, Any]) -> None:
+  print(f"\n{result['work']}: {result['ms']:.3f} ms")
+  for row in result["rows"]:
+    goal = "" if row["goal"] is None else f"  goal {row['goal']:.2g} "
+    goal += "" if row["goal"] is None else "reached" if row["ratio"] >= row["goal"] else "MISSED"
+    print(f"  {row['against']:<12}{row['ms']:>14.3f} ms{row['ratio']:>8.2f}{goal}", flush=True)
+  for name, seconds in result["left out, s"].items():
+    print(f"  {name:<12}left out: it would take {seconds:.0f} s")
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
+  parser.add_argument("--quick", action="store_true", help="the smallest size: to see that it runs, nothing is kept")
+  parser.add_argument("--sweep", action="store_true", help="also measure other tiles, with n = 100,000")
+  options = parser.parse_args()
+  device = jax.devices()[0]
+  platform = "cuda" if device.platform == "gpu" else device.platform
+  if platform not in _pallas.ROUTES:
+    print(f"kernels are for GPUs (CUDA) and TPUs; this machine has {device.device_kind}", file=sys.stderr)
+    return 1
+  found: dict[str, Any] = environment()
+  print("times of one call; a ratio above 1 means that jax_edm is faster, that of the limit is its share of our time")
+  print(found)
+  found["rates"] = rates()
+  print("operations in a second: " + ", ".join(f"{name} {rate:.2e}" for name, rate in found["rates"].items()))
+  found["results"] = []
+  for d in COORDINATES:
+    for gradient in (False, True):
+      before: dict[str, float] = {}
+      for n in SIZES[:1] if options.quick else SIZES:
+        found["results"].append(measure(n, d, gradient, found["rates"], before))
+        show(found["results"][-1])
+  if options.sweep:
+    found["sweep"] = {d: sweep(SIZES[0 if options.quick else 1], d, _pallas.ROUTES[platform]) for d in COORDINATES}
+    for d, times in found["sweep"].items():
+      print(f"\nd={d}, the fastest tiles (receive, pass by, warps):")
+      for row in times[:5]:
+        print(f"  {row['tile']:<20}{row['ms']:>10.3f} ms")
+  if not options.quick:
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"kernels-{re.sub('[^A-Za-z0-9]+', '-', device.device_kind)}-jax{jax.__version__}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"kept in {path}")
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

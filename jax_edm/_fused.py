@@ -38,11 +38,10 @@ class Kernel:
 
   def transposed(self, moving: Sequence[int], count: int) -> "Kernel":
     """The cotangents of the arrays ``moving``, of the ``count`` arrays and of the cotangents of what comes out."""
-    pull = self.pull
-    assert pull is not None
 
     def run(on: Any, arrays: Leaves) -> Leaves:
-      return pull(on, arrays[:count], arrays[count:], moving)
+      assert self.pull is not None
+      return self.pull(on, arrays[:count], arrays[count:], moving)
 
     def by_xla(*arrays: jax.Array) -> Leaves:
       given = arrays[:count]
@@ -59,7 +58,8 @@ class Kernel:
 
     def pull(on: Any, arrays: Leaves, g: Leaves, moving: Sequence[int]) -> Leaves:
       def of_member(arrays: Leaves, g: Leaves) -> Leaves:
-        return list(self.pull(on, arrays, g, moving))  # type: ignore[misc]
+        assert self.pull is not None
+        return list(self.pull(on, arrays, g, moving))
 
       bars = jax.vmap(of_member, (list(axes), 0))(list(arrays), list(g))
       return [
@@ -112,12 +112,14 @@ def _lowered(platform: str | None, ctx: Any, *arrays: Any, kernel: Kernel) -> An
   from jax_edm import _pallas
 
   pairs = kernel.pairs
-  if platform is None and INTERPRETED is None:
+  if platform in _pallas.ROUTES:
+    on = _pallas.On(_pallas.ROUTES[platform])
+  elif platform is None and INTERPRETED:
+    on = _pallas.On(*INTERPRETED)
+  else:
+    expected = f'implementation="pallas" has kernels for {" and ".join(_pallas.ROUTES)}, with jax {jax.__version__}'
     got = f"a program for {' and '.join(ctx.module_context.platforms)}"
-    raise _checks.error(
-      pairs.caller, f'implementation="pallas" has kernels for {" and ".join(PLATFORMS)}', got, WAY_OUT
-    )
-  on = _pallas.On(*INTERPRETED) if platform is None else _pallas.On(_pallas.ROUTES[platform])
+    raise _checks.error(pairs.caller, expected, got, WAY_OUT)
 
   def run(*arrays: jax.Array) -> Leaves:
     with jax.enable_x64(False):

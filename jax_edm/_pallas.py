@@ -22,12 +22,17 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as mosaic
-from jax.experimental.pallas import triton
 
 from jax_edm._tiles import CHUNK, Side, Sweep, View, added
 
 Route = Literal["mosaic", "triton"]
-ROUTES: dict[str, Route] = {"tpu": "mosaic", "cuda": "triton"}  # by platform
+ROUTES: dict[str, Route] = {"tpu": "mosaic"}  # by platform
+try:
+  from jax.experimental.pallas import triton
+
+  ROUTES["cuda"] = "triton"
+except ImportError:  # JAX deprecates it since 0.11
+  pass
 # A and B of a tile, and warps on a GPU: guesses that compile; ``python -m benchmarks.kernels --sweep`` measures others.
 SIDES: dict[Route, tuple[int, int]] = {"mosaic": (256, 256), "triton": (64, 64)}
 WARPS = 4

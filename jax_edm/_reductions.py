@@ -85,7 +85,7 @@ class Stream:
   ) -> jax.Array:
     n, m = x.shape[0], other.shape[0]
     if self.implementation == "pallas" and 0 not in (*x.shape, m):
-      return self._fused(reduce, batch, first, top, x, where, other, exists, vector, operands)
+      return self._by_kernels(reduce, batch, first, top, x, where, other, exists, vector, operands)
     # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
     side = self.block_size or _blocks.side_of_a_tile(n, batch)
     symmetric = self.one_set and first is None and reduce is _sum and all(a.shape == (1, 1) for a in operands)
@@ -109,7 +109,7 @@ class Stream:
     sliced = [a if a.shape[0] == n > 1 else None for a in operands]
     return _of_existing(_blocks.by_rows(rows, (x, where, top, sliced), block), where, reduce)
 
-  def _fused(
+  def _by_kernels(
     self,
     reduce: "Reduce",
     batch: int,

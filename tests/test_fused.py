@@ -351,10 +351,13 @@ def test_the_gradient_of_a_symmetric_matrix_is_one_sweep():
   assert "edm_pull_columns" not in text
 
 
-def test_routes():
-  """Which one each platform takes on this version of JAX: the same, from the oldest that is supported to the newest."""
+def test_routes(monkeypatch):
+  """The same from the oldest JAX that is supported to the newest; a later one may lack Triton."""
   assert _pallas.ROUTES == {"tpu": "mosaic", "cuda": "triton"}
   assert tuple(_pallas.ROUTES) == _fused.PLATFORMS
+  monkeypatch.delitem(_pallas.ROUTES, "cuda")
+  with pytest.raises(ValueError, match=r"has kernels for tpu, with jax .* Got a program for cuda"):
+    lowered(energy, (jnp.ones((8, 3)),), ("cuda",))
 
 
 H100 = """
@@ -407,7 +410,7 @@ def test_the_benchmark_measures_and_finds_what_is_wrong(d, interpreted, monkeypa
   from benchmarks import kernels
 
   interpreted("triton")
-  monkeypatch.setattr(kernels, "medians", lambda sides, least_rounds: {name: 1.0 for name in sides})
+  monkeypatch.setattr(kernels, "medians", lambda sides, least_rounds: dict.fromkeys(sides, 1.0))
   monkeypatch.setattr(kernels, "SIDES", (16,))
   rates, before = {"exponentials": 1e9, "additions": 1e9, "products": 1e9}, {"dense": 1.0}
   result = kernels.measure(300, d, True, rates, before)
@@ -439,7 +442,7 @@ BAD = {
   ),
   "this platform": (
     ValueError,
-    'pairwise_logsumexp: .*has kernels for tpu and cuda. Got a program for cpu. Take implementation="xla"',
+    'pairwise_logsumexp: .*has kernels for tpu and cuda, with jax .*. Got a program for cpu. Take implementation="xla"',
     lambda x: fused_logsumexp(lambda D: D, x),
   ),
   "an array": (

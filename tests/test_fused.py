@@ -377,29 +377,47 @@ COMPILERS = {
 }
 
 
-@pytest.mark.parametrize(("n", "d"), [(2**17, 3), (2**15, 64), (2**13, 257), (2**13, 2048)])
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_compiled_for_a_device_that_is_not_here(platform, n, d, monkeypatch):
-  """Memory by the compiler's own accounting: a few times the points; and of the XLA bodies nothing is left."""
+def topology_of(platform, monkeypatch):
+  """A mesh of one device that is not here."""
   package, target = COMPILERS[platform]
   if importlib.util.find_spec(package) is None:
     pytest.skip(f"needs the package {package}")
   monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
   monkeypatch.setenv("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
-  topology = topologies.get_topology_desc(platform=platform, **target)
-  device = NamedSharding(jax.sharding.Mesh(topology.devices[:1], ("i",)), PartitionSpec())
+  return jax.sharding.Mesh(topologies.get_topology_desc(platform=platform, **target).devices[:1], ("i",))
+
+
+def compiled(f, args, mesh):
+  device = NamedSharding(mesh, PartitionSpec())
+  with use_abstract_mesh(mesh.abstract_mesh):
+    return jax.jit(f).lower(*(jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device) for a in args)).compile()
+
+
+@pytest.mark.parametrize(("n", "d"), [(2**17, 3), (2**15, 64), (2**13, 257), (2**13, 2048)])
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_compiled_for_a_device_that_is_not_here(platform, n, d, monkeypatch):
+  """Memory by the compiler's own accounting: a few times the points; and of the XLA bodies nothing is left."""
+  mesh = topology_of(platform, monkeypatch)
 
   def loss(x, y, theta):
     return jnp.sin(fused_sum(lambda D: jnp.exp(-theta * D), x, y)).sum()
 
-  args = [jax.ShapeDtypeStruct(s, jnp.float32, sharding=device) for s in ((n, d), (n, d), ())]
+  args = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((n, d), (n, d), ())]
   for f, kernels in ((loss, 1), (jax.value_and_grad(loss, (0, 1, 2)), 3)):
-    compiled = jax.jit(f).lower(*args).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes < 8 * (2 * n * (max(d, 8) + 4) * 4)
-    text = compiled.as_text()
+    executable = compiled(f, args, mesh)
+    assert executable.memory_analysis().temp_size_in_bytes < 8 * (2 * n * (max(d, 8) + 4) * 4)
+    text = executable.as_text()
     assert "while(" not in text
     if platform == "tpu":
       assert len(re.findall(r'custom_call_target="tpu_custom_call"', text)) == kernels
+
+
+@pytest.mark.parametrize("kind", ["sum", "logsumexp"])
+@pytest.mark.parametrize(("d", "form"), [(3, None), (20, "difference"), (20, None)])
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_compiled_with_everything_in_it(platform, d, form, kind, monkeypatch):
+  mesh = topology_of(platform, monkeypatch)
+  compiled(program(False, form, kind, 1), arguments(1000, 300, d), mesh)
 
 
 # The benchmark that waits for a device

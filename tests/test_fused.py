@@ -360,28 +360,43 @@ def test_routes(monkeypatch):
     lowered(energy, (jnp.ones((8, 3)),), ("cuda",))
 
 
-H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
-  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 l2_cache_size: 52428800
-  clock_rate_ghz: 1.98 device_memory_size: 84929347584 shared_memory_per_block_optin: 232448
-  cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
-}
-platform_name: "CUDA" dnn_version_info { major: 9 minor: 7 } runtime_version { major: 12 minor: 8 }
-device_description_str: "NVIDIA H100 80GB HBM3"
-"""
-COMPILERS = {
-  "tpu": ("libtpu", {"topology_name": "v5e:2x2"}),
-  "cuda": ("jax_cuda12_plugin", {"target_config": H100, "topology": "1x1x1"}),
+def gpu(name, capability, shared_per_block, shared_per_core, cores):
+  """What XLA wants to know of a GPU that is not here: from the makers' data sheets."""
+  return "cuda", {
+    "topology": "1x1x1",
+    "target_config": f"""
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 threads_per_core_limit: 2048
+  shared_memory_per_block_optin: {shared_per_block} shared_memory_per_core: {shared_per_core} core_count: {cores}
+  fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84929347584
+  cuda_compute_capability {{ {capability} }} registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}}
+platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 7 }} runtime_version {{ major: 12 minor: 8 }}
+device_description_str: "{name}"
+""",
+  }
+
+
+COMPILERS = {"tpu": "libtpu", "cuda": "jax_cuda12_plugin"}  # packages
+DEVICES = {
+  "TPU v4": ("tpu", {"topology_name": "v4:2x2x1"}),
+  "TPU v5e": ("tpu", {"topology_name": "v5e:2x2"}),
+  "TPU v5p": ("tpu", {"topology_name": "v5p:2x2x1"}),
+  "TPU v6e": ("tpu", {"topology_name": "v6e:2x2"}),
+  "TPU 7x": ("tpu", {"topology_name": "tpu7x:2x2x1"}),
+  "A100": gpu("NVIDIA A100-SXM4-80GB", "major: 8 minor: 0", 166912, 167936, 108),
+  "L4": gpu("NVIDIA L4", "major: 8 minor: 9", 101376, 102400, 58),
+  "H100": gpu("NVIDIA H100 80GB HBM3", "major: 9", 232448, 233472, 132),
+  "B200": gpu("NVIDIA B200", "major: 10", 232448, 233472, 148),
 }
 
 
-def topology_of(platform, monkeypatch):
-  """A mesh of one device that is not here."""
-  package, target = COMPILERS[platform]
-  if importlib.util.find_spec(package) is None:
-    pytest.skip(f"needs the package {package}")
+def mesh_of(name, monkeypatch):
+  """One device that is not here."""
+  platform, target = DEVICES[name]
+  if importlib.util.find_spec(COMPILERS[platform]) is None:
+    pytest.skip(f"needs the package {COMPILERS[platform]}")
   monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
   monkeypatch.setenv("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
   return jax.sharding.Mesh(topologies.get_topology_desc(platform=platform, **target).devices[:1], ("i",))
@@ -394,10 +409,10 @@ def compiled(f, args, mesh):
 
 
 @pytest.mark.parametrize(("n", "d"), [(2**17, 3), (2**15, 64), (2**13, 257), (2**13, 2048)])
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_compiled_for_a_device_that_is_not_here(platform, n, d, monkeypatch):
+@pytest.mark.parametrize("name", ["TPU v5e", "H100"])
+def test_compiled_for_a_device_that_is_not_here(name, n, d, monkeypatch):
   """Memory by the compiler's own accounting: a few times the points; and of the XLA bodies nothing is left."""
-  mesh = topology_of(platform, monkeypatch)
+  mesh = mesh_of(name, monkeypatch)
 
   def loss(x, y, theta):
     return jnp.sin(fused_sum(lambda D: jnp.exp(-theta * D), x, y)).sum()
@@ -408,15 +423,15 @@ def test_compiled_for_a_device_that_is_not_here(platform, n, d, monkeypatch):
     assert executable.memory_analysis().temp_size_in_bytes < 8 * (2 * n * (max(d, 8) + 4) * 4)
     text = executable.as_text()
     assert "while(" not in text
-    if platform == "tpu":
+    if DEVICES[name][0] == "tpu":
       assert len(re.findall(r'custom_call_target="tpu_custom_call"', text)) == kernels
 
 
 @pytest.mark.parametrize("kind", ["sum", "logsumexp"])
 @pytest.mark.parametrize(("d", "form"), [(3, None), (20, "difference"), (20, None)])
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_compiled_with_everything_in_it(platform, d, form, kind, monkeypatch):
-  mesh = topology_of(platform, monkeypatch)
+@pytest.mark.parametrize("name", DEVICES)
+def test_compiled_with_everything_in_it(name, d, form, kind, monkeypatch):
+  mesh = mesh_of(name, monkeypatch)
   compiled(program(False, form, kind, 1), arguments(1000, 300, d), mesh)
 
 

@@ -47,7 +47,7 @@ def by_rows(
   """
   arrays = [a for a, _ in given if a is not None]
   if mesh := _mesh(caller, arrays, AxisType.Explicit):
-    if any(any(_spec(a)) for a in arrays):
+    if kernel or any(any(_spec(a)) for a in arrays):
       if kernel and _closes_over_the_mesh(f, given):
         advice = 'Make it an operand, or take implementation="xla"'
         expected = 'with implementation="pallas", f must not close over what lies on the Explicit axes of a mesh'

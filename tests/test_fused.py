@@ -259,6 +259,7 @@ def test_on_each_of_several_devices(interpreted, rng):
     fixed = partial(loss, 0.7, implementation="pallas")
     agree(jax.jit(jax.value_and_grad(fixed))(near), (one_set[0], one_set[1][1]))
     agree(jax.jit(jax.value_and_grad(fixed, (0, 1)))(near, far), (two_sets[0], two_sets[1][1:]))
+    agree(jax.jit(jax.value_and_grad(fixed))(jax.device_put(x, whole)), (one_set[0], one_set[1][1]))
     with pytest.raises(ValueError, match="f must not close over what lies on the Explicit axes"):
       jax.jit(loss, static_argnames="implementation")(jax.device_put(theta, whole), near, implementation="pallas")
   ring = partial(loss, axis_name="i", implementation="pallas")

@@ -45,7 +45,7 @@ class Kernel:
 
     def by_xla(*arrays: jax.Array) -> Leaves:
       given = arrays[:count]
-      return jax.vjp(_of_some(self.by_xla, given, moving), *(given[i] for i in moving))[1](list(arrays[count:]))
+      return list(jax.vjp(_of_some(self.by_xla, given, moving), *(given[i] for i in moving))[1](list(arrays[count:])))
 
     return Kernel(self.pairs, run, by_xla, None)
 
@@ -91,6 +91,10 @@ def _shapes(*arrays: Any, kernel: Kernel) -> Any:
 
 def _jvp(arrays: Leaves, tangents: Sequence[Any], *, kernel: Kernel) -> tuple[Leaves, Leaves]:
   moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
+  if any(name.startswith("custom_vjp") for name in kernel.pairs.operations):
+    expected = 'with implementation="pallas" f must have forward mode'
+    got = "a function with a jax.custom_vjp, which has none"
+    raise _checks.error(kernel.pairs.caller, expected, got, f"Write it with jax.custom_jvp, or take {XLA}")
 
   def tangent(arrays: Leaves, t: Leaves) -> Leaves:
     return jax.jvp(_of_some(kernel.by_xla, arrays, moving), [arrays[i] for i in moving], t)[1]
@@ -100,6 +104,19 @@ def _jvp(arrays: Leaves, tangents: Sequence[Any], *, kernel: Kernel) -> tuple[Le
 
   out, given, t = kernel_p.bind(*arrays, kernel=kernel), list(arrays), [tangents[i] for i in moving]
   return out, tangent(given, t) if kernel.pull is None else _rules.linear(tangent, transpose, given, t)
+
+
+def _transposed(g: Sequence[Any], *arrays: Any, kernel: Kernel) -> list[Any]:
+  """Sums are linear in their values, and a gradient in its cotangent; what such a part would be is not asked for."""
+  moving = [i for i, a in enumerate(arrays) if ad.is_undefined_primal(a)]
+  given = [jnp.zeros(a.aval.shape, a.aval.dtype) if i in moving else a for i, a in enumerate(arrays)]
+  g = [ad.instantiate_zeros(a) for a in g]
+  if kernel.pull is None:
+    bars = jax.linear_transpose(_of_some(kernel.by_xla, given, moving), *(given[i] for i in moving))(g)
+  else:
+    bars = kernel_p.bind(*given, *g, kernel=kernel.transposed(moving, len(given)))
+  found = dict(zip(moving, bars, strict=True))
+  return [found.get(i) for i in range(len(arrays))]
 
 
 def _batched(arrays: Leaves, axes: Sequence[Any], *, kernel: Kernel) -> tuple[Leaves, Sequence[int]]:
@@ -139,6 +156,7 @@ def _lowered(platform: str | None, ctx: Any, *arrays: Any, kernel: Kernel) -> An
 kernel_p.def_impl(_run)
 kernel_p.def_abstract_eval(_shapes)
 ad.primitive_jvps[kernel_p] = _jvp
+ad.primitive_transposes[kernel_p] = _transposed
 batching.primitive_batchers[kernel_p] = _batched
 for _platform in (*PLATFORMS, None):
   mlir.register_lowering(kernel_p, partial(_lowered, _platform), platform=_platform)

@@ -176,8 +176,10 @@ def _reduction(
   # Which operands go with the columns: seen before a device has one row, or one column.
   travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or devices > 1) for a in operands)
   form = _edm.choose_form(method, x.shape[-1])
-  # None takes kernels where a kept result shows that they win (docs/performance.md): there is none yet.
-  kernels: _reductions.Implementation = implementation or "xla"
+  # None takes kernels where a kept result shows that they win (docs/performance.md): there is none yet. XLA's blocks
+  # also do where there is nothing to do.
+  empty = 0 in (*batch, *x.shape, *other.shape)
+  kernels: _reductions.Implementation = implementation if implementation and not empty else "xla"
 
   def stream(f: Callable[..., jax.Array]) -> _reductions.Stream:
     return _reductions.Stream(name, f, y is None, form, block_size, kind, columns, travels, kernels)

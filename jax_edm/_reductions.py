@@ -84,7 +84,7 @@ class Stream:
     *operands: jax.Array,
   ) -> jax.Array:
     n, m = x.shape[0], other.shape[0]
-    if self.implementation == "pallas" and 0 not in (*x.shape, m):
+    if self.implementation == "pallas":
       return self._by_kernels(reduce, batch, first, top, x, where, other, exists, vector, operands)
     # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
     side = self.block_size or _blocks.side_of_a_tile(n, batch)

@@ -97,7 +97,10 @@ SAME = {
     for method in ("difference", "gram")
   ],
   "missing points": contract.test_what_is_missing_has_no_derivative_of_its_own,
-  "nothing, and one": lambda rng: [contract.test_empty_and_single(*s) for s in ((0, 4), (4, 0), (0, 0), (1, 1))],
+  "nothing, and one": lambda rng: (
+    [contract.test_empty_and_single(*s) for s in ((0, 4), (4, 0), (0, 0), (1, 1))]
+    + [np.testing.assert_equal(fused_sum(lambda D: D, jnp.ones((0, 4, 3))).shape, (0, 4))]
+  ),
   "range of exponents": lambda rng: [contract.test_logsumexp_over_any_range(s, rng) for s in (1e-3, 1.0, 1e4, 1e30)],
   "minus infinity": lambda rng: contract.test_a_row_of_minus_infinity(),
   "no weight": lambda rng: contract.test_what_has_no_weight_does_not_set_the_scale(),
@@ -218,6 +221,25 @@ def test_a_function_is_taken_apart(name, interpreted, rng):
   apart = _fused.taken_apart("f", lambda D: jnp.exp(-D / (2 * jnp.exp(amplitudes[1]) ** 2)), [])
   assert apart.operations == ("neg", "div", "exp")
   assert [a.shape for a in apart.numbers] == [(1, 1)]
+
+
+def test_transposed_as_a_linear_function_of_its_values(interpreted, rng):
+  """What linear solvers ask for, of kernel matrices; and of the transpose, again."""
+  interpreted("triton")
+  x, y, v = (rng.normal(size=s).astype(np.float32) for s in ((20, 3), (30, 3), (30, 2)))
+  kernel = np.exp(-oracle.edm(x, y))
+
+  def times(v):
+    return fused_sum(lambda D: jnp.exp(-D), x, y, values=v)
+
+  def back(g):
+    return jax.linear_transpose(times, v)(g)[0]
+
+  g = kernel @ v.astype(np.float64)
+  expected = kernel.T @ g
+  np.testing.assert_allclose(jax.jit(back)(g.astype(np.float32)), expected, atol=64 * EPS * np.abs(expected).max())
+  again = jax.jit(lambda v: jax.linear_transpose(back, g.astype(np.float32))(v)[0])(v)
+  np.testing.assert_allclose(again, g, atol=64 * EPS * np.abs(g).max())
 
 
 def test_every_product_is_in_full_precision():
@@ -468,7 +490,19 @@ def test_the_benchmark_says_that_there_is_no_device(monkeypatch, capsys):
 # Bad input
 
 
+@jax.custom_vjp
+def without_forward_mode(D):
+  return jnp.tanh(D)
+
+
+without_forward_mode.defvjp(lambda D: (jnp.tanh(D), D), lambda D, g: (g,))
+
 BAD = {
+  "a custom_vjp": (
+    ValueError,
+    "f must have forward mode. Got a function with a jax.custom_vjp.*jax.custom_jvp",
+    jax.grad(lambda x: fused_sum(without_forward_mode, x).sum()),
+  ),
   "a name": (
     ValueError,
     'pairwise_sum: implementation must be None, "xla" or "pallas". Got \'cuda\'',

@@ -6,13 +6,14 @@ user's is traced for one pair. What it computes from nothing but values that it 
 stays outside; what is left, with the numbers that it needs, goes into the kernel.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
@@ -25,6 +26,8 @@ INTERPRETED: Any = None  # in tests: where other platforms run the kernels, (rou
 
 XLA = 'implementation="xla"'
 WAY_OUT = f"Take {XLA}"
+
+SELECT = "select_n of integers"  # Triton's compiler does not take what Pallas makes of it
 
 Leaves = Sequence[jax.Array]
 
@@ -144,6 +147,8 @@ def _lowered(platform: str | None, ctx: Any, *arrays: Any, kernel: Kernel) -> An
     return [a.astype(aval.dtype) for a, aval in zip(out, ctx.avals_out, strict=True)]
 
   try:
+    if on.route == "triton" and SELECT in pairs.operations:
+      raise NotImplementedError(f"no {SELECT}")
     with _pallas.lowering():
       return mlir.lower_fun(run, multiple_results=True)(ctx, *arrays)
   except Exception as e:  # of many kinds
@@ -164,36 +169,43 @@ for _platform in (*PLATFORMS, None):
 
 def total(pairs: Pairs, by_xla: Callable[[Arrays], jax.Array], z: Arrays, value: jax.Array | None = None) -> jax.Array:
   """``sum_j f(D_ij) v_j``, ``(n,)`` or ``(n, k)``; ``value`` is that, where it is known, and only has no derivative."""
-  leaves, tree = _flat(z)
-  out = jax.eval_shape(lambda *leaves: by_xla(tree.unflatten(leaves)), *leaves)
-  counts = jnp.issubdtype(out.dtype, jnp.integer) and z.vector is None
-  if not counts:
-    check(pairs.caller, out)
-  if counts:  # in float32, which is exact for as many as there are points
+  leaves, tree = jax.tree.flatten(z)
+  unflatten, count = partial(jax.tree.unflatten, tree), len(leaves)
+  out = jax.eval_shape(lambda *leaves: by_xla(unflatten(leaves)), *leaves)
+  if jnp.issubdtype(out.dtype, jnp.integer):  # counted in float32, which is exact for as many as there are points
+    if z.vector is not None or pairs.dtype != np.bool_:
+      expected = 'with implementation="pallas" sums must be of floating numbers, or count where f is true'
+      got = f"sums of dtype {out.dtype}"
+      raise TypeError(
+        _checks.message(pairs.caller, expected, got, f"Convert what f returns, and values, or take {XLA}")
+      )
     leaves = lax.stop_gradient(leaves)
+  else:
+    check(pairs.caller, out)
 
   def run(on: Any, leaves: Leaves) -> Leaves:
     if value is not None:
       return leaves[-1:]
-    return [_sweeps.total(pairs, on, tree.unflatten(leaves))]
+    return [_sweeps.total(pairs, on, unflatten(leaves))]
 
   def pull(on: Any, leaves: Leaves, g: Leaves, moving: Sequence[int]) -> Leaves:
-    z, wanted = tree.unflatten(leaves[: tree.num_leaves]), tree.unflatten([i in moving for i in range(tree.num_leaves)])
+    z, wanted = unflatten(leaves[:count]), unflatten([i in moving for i in range(count)])
     return jax.tree.leaves(_sweeps.pull(pairs, on, z, g[0], wanted))
 
   known = [] if value is None else [lax.stop_gradient(value)]
-  kernel = Kernel(pairs, run, lambda *leaves: [by_xla(tree.unflatten(leaves[: tree.num_leaves]))], pull)
+  kernel = Kernel(pairs, run, lambda *leaves: [by_xla(unflatten(leaves[:count]))], pull)
   return kernel_p.bind(*leaves, *known, kernel=kernel)[0]
 
 
 def scaled(pairs: Pairs, by_xla: Callable[[Arrays], Leaves], z: Arrays) -> tuple[jax.Array, jax.Array]:
   """The scale of each row, and its sum of exponentials on that scale, ``(n,)``; without derivatives."""
-  leaves, tree = _flat(lax.stop_gradient(z))
+  leaves, tree = jax.tree.flatten(lax.stop_gradient(z))
+  unflatten = partial(jax.tree.unflatten, tree)
 
   def run(on: Any, leaves: Leaves) -> Leaves:
-    return _sweeps.scaled(pairs, on, tree.unflatten(leaves))
+    return _sweeps.scaled(pairs, on, unflatten(leaves))
 
-  kernel = Kernel(pairs, run, lambda *leaves: by_xla(tree.unflatten(leaves)), None)
+  kernel = Kernel(pairs, run, lambda *leaves: by_xla(unflatten(leaves)), None)
   top, sums = kernel_p.bind(*leaves, kernel=kernel)
   return top, sums
 
@@ -201,9 +213,9 @@ def scaled(pairs: Pairs, by_xla: Callable[[Arrays], Leaves], z: Arrays) -> tuple
 def check(caller: str, *arrays: Any) -> None:
   """Raises unless all are such as the kernels have."""
   for a in arrays:
-    fits = a.dtype == bool or a.dtype.itemsize <= (2 if jnp.issubdtype(a.dtype, jnp.unsignedinteger) else 4)
-    if not fits or jnp.issubdtype(a.dtype, jnp.complexfloating):
-      expected = 'with implementation="pallas" all numbers must be real, and of 32 bits at most'
+    floating = jnp.issubdtype(a.dtype, jnp.floating) and a.dtype.itemsize <= 4
+    if not (floating or a.dtype in (np.bool_, np.int32)):
+      expected = 'with implementation="pallas" numbers must be booleans, int32, or floating and of 32 bits at most'
       raise TypeError(_checks.message(caller, expected, f"dtype {a.dtype}", f"Convert them, or take {XLA}"))
   _check_devices(caller, arrays)
 
@@ -215,16 +227,13 @@ def _check_devices(caller: str, arrays: Sequence[Any]) -> None:
     raise _checks.error(caller, expected, f"arrays that vary over {', '.join(sorted(axes))}", advice)
 
 
-def _flat(z: Arrays) -> tuple[list[jax.Array], Any]:
-  return jax.tree.flatten(z)
-
-
 class Apart(NamedTuple):
   """A function of the user's, and the numbers that it needs."""
 
   f: Callable[..., jax.Array]  # of a block of D, of the operands and of the numbers
   numbers: list[jax.Array]  # (1, 1) each
   operations: tuple[str, ...]
+  dtype: Any  # of what f returns
 
 
 def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> "Apart":
@@ -237,6 +246,8 @@ def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> "Apart"
     try:
       closed = jax.make_jaxpr(lambda *given: _checks.elementwise(caller, "f", f(*given), ()))(*given)
     except (TypeError, ValueError, IndexError) as e:
+      if str(e).startswith(f"{caller}: "):
+        raise
       expected = 'with implementation="pallas" f must be a function of one pair, too'
       got = f"{type(e).__name__} for scalars: {str(e).splitlines()[0]}"
       raise _checks.error(caller, expected, got, f"Leave axes and shapes to this function, or take {XLA}") from e
@@ -262,12 +273,29 @@ def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> "Apart"
       advice = f"Add terms in a Python loop, a[k] of each k, or take {XLA}"
       raise _checks.error(caller, expected, f"an array of shape {a.shape} that meets D as a whole", advice)
 
-  def of_block(squared: jax.Array, *given: jax.Array) -> jax.Array:
-    given = tuple(jnp.broadcast_to(_plain(a), squared.shape) for a in given)
-    return jax.vmap(jax.vmap(lambda *pair: of_pair(*pair)[0]))(squared, *given)
+  dtypes = [a.dtype for a in (*given[1:], *numbers)]
 
-  operations = tuple(dict.fromkeys(equation.primitive.name for equation in inside))
-  return Apart(of_block, [a.reshape(1, 1) for a in numbers], operations)
+  def of_block(squared: jax.Array, *given: jax.Array) -> jax.Array:
+    tiles = (jnp.broadcast_to(a, squared.shape).astype(dtype) for a, dtype in zip(given, dtypes, strict=True))
+    return jax.vmap(jax.vmap(lambda *pair: of_pair(*pair)[0]))(squared, *tiles)
+
+  numbers, operations = [a.reshape(1, 1) for a in numbers], tuple(dict.fromkeys(_operations(inside)))
+  return Apart(of_block, numbers, operations, closed.out_avals[0].dtype)
+
+
+def _operations(equations: Sequence[Any]) -> Iterator[str]:
+  """By name, those inside others included."""
+  for equation in equations:
+    if equation.primitive.name == "select_n" and equation.invars[0].aval.dtype != np.bool_:
+      yield SELECT
+    yield equation.primitive.name
+    for parameter in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
+      yield from _operations(getattr(getattr(parameter, "jaxpr", parameter), "eqns", ()))
+
+
+def narrowed(a: jax.Array) -> jax.Array:
+  """A Python number, which has 64 bits where they are on, has as many as it needs."""
+  return _plain(a) if jax.typeof(a).weak_type and a.dtype in (np.float64, np.int64) else a
 
 
 def _plain(a: jax.Array) -> jax.Array:

@@ -178,7 +178,7 @@ def _reduction(
   form = _edm.choose_form(method, x.shape[-1])
   # None takes kernels where a kept result shows that they win (docs/performance.md): there is none yet. XLA's blocks
   # also do where there is nothing to do.
-  empty = 0 in (*batch, *x.shape, *other.shape)
+  empty = 0 in (*batch, *x.shape, *other.shape, *(() if vector is None else vector.shape))
   kernels: _reductions.Implementation = implementation if implementation and not empty else "xla"
 
   def stream(f: Callable[..., jax.Array]) -> _reductions.Stream:

@@ -38,6 +38,7 @@ SIDES: dict[Route, tuple[int, int]] = {"mosaic": (256, 256), "triton": (64, 64)}
 WARPS = 4
 LANES, TALL, MOST = 128, 512, 2048  # with more than TALL coordinates a tile has LANES; with more than MOST none fits
 PRODUCT = 16  # triton's products want powers of two, and so much at least
+MOST_COLUMNS = 256  # of values: with more, a tile's products do not fit
 WIDTH = 64  # coordinates in one of its products
 
 
@@ -65,6 +66,8 @@ class On:
 
   def columns(self, k: int) -> int:
     """Columns of values, filled up to what a product wants."""
+    if self.route == "triton" and k > MOST_COLUMNS:
+      raise ValueError(f"{k} columns of values, more than {MOST_COLUMNS}")
     return max(pl.next_power_of_2(k), PRODUCT) if self.route == "triton" and k > 1 else k
 
   def run(
@@ -176,20 +179,32 @@ def _in_order(sweep: Sweep, shape: tuple[int, int], rows: bool, steps: int, *ref
 def _in_any_order(sweep: Sweep, shape: tuple[int, int], rows: bool, steps: int, *refs: Any) -> None:
   i, c = pl.program_id(0), pl.program_id(1)
   to_sums, to_chunks, to_entries = _parted(sweep, refs)
+  # What does not belong to a chunk of coordinates is the same for all of them.
+  by_first = pl.when(c == 0) if sweep.chunks > 1 else lambda write: write()
 
   def step(j: Any, state: Any) -> Any:
     at, own = pl.ds(j * shape[0], shape[0]), pl.ds(i * shape[1], shape[1])
     tile = (own, at) if rows else (at, own)
     made = sweep.tile(_view(refs[:4], shape, rows, i, j, at, tile))
-    for ref, a in zip(to_entries, made.entries, strict=True):
-      ref[tile] = _turned(a, rows)
+
+    def write() -> None:
+      for ref, a in zip(to_entries, made.entries, strict=True):
+        ref[tile] = _turned(a, rows)
+
+    if to_entries:
+      by_first(write)
     return list(sweep.merge(state[0], made.sums)), added(state[1], made.of_chunk(c))
 
   sums = [jnp.full((w, shape[1]), start, jnp.float32) for w, start in sweep.sums]
   parts = [jnp.zeros((w, shape[1]), jnp.float32) for w in sweep.parts]
   sums, parts = lax.fori_loop(0, steps, step, (sums, parts))
-  for ref, a in zip(to_sums, sums, strict=True):
-    ref[...] = a
+
+  def write_sums() -> None:
+    for ref, a in zip(to_sums, sums, strict=True):
+      ref[...] = a
+
+  if to_sums:
+    by_first(write_sums)
   for ref in to_chunks:
     for k, a in enumerate(parts):  # of one row each, or one part
       ref[pl.ds(k, a.shape[0]), :] = a

@@ -93,8 +93,7 @@ class Stream:
       return self._in_tiles(side, x, where, vector, operands)
     block = self.block_size or (side if symmetric and n <= side else _blocks.rows_in_a_block(n, m * batch))
     x, other = _edm.filled(x, where), _edm.filled(other, exists)
-    if vector is not None and exists is not None:
-      vector = jnp.where(exists if vector.ndim == 1 else exists[:, None], vector, 0)
+    vector = _existing(vector, exists)
 
     def rows(start: Any, own: Any) -> jax.Array:
       x, where, top, operands_with_rows = own
@@ -122,20 +121,20 @@ class Stream:
     vector: Any,
     operands: Sequence[jax.Array],
   ) -> jax.Array:
+    operands = [_fused.narrowed(a) for a in operands]
     _fused.check(self.caller, x, other, *operands, *([] if vector is None else [vector]))
     x, other = _edm.filled(x, where), _edm.filled(other, exists)
-    if vector is not None and exists is not None:
-      vector = jnp.where(exists if vector.ndim == 1 else exists[:, None], vector, 0)
+    vector = _existing(vector, exists)
     if self.one_set and first is None:
       other = exists = None
-    f, numbers, operations = _fused.taken_apart(self.caller, self.f, operands)
+    f, numbers, operations, dtype = _fused.taken_apart(self.caller, self.f, operands)
 
     def arrays(*operands: jax.Array) -> _sweeps.Arrays:
       return _sweeps.Arrays(first, x, other, where, exists, vector, operands)
 
     def pairs(f: Callable[..., jax.Array], z: _sweeps.Arrays) -> _sweeps.Pairs:
       symmetric = self.one_set and first is None and all(a.shape == (1, 1) for a in z.operands)
-      return _sweeps.Pairs(self.caller, operations, f, self.form, self.one_set, symmetric)
+      return _sweeps.Pairs(self.caller, operations, dtype, f, self.form, self.one_set, symmetric)
 
     def by_xla(reduce: Reduce, f: Callable[..., jax.Array], z: _sweeps.Arrays, top: Any = None) -> jax.Array:
       body, given = replace(self, f=f, implementation="xla"), (z.first, top, z.x, z.where)
@@ -173,8 +172,7 @@ class Stream:
     if n % side:  # the last tile is filled up with points that do not exist
       x, exists, vector = _blocks.padded((x, jnp.ones(n, bool) if where is None else where, vector), -n % side)
     x = _edm.filled(x, exists)
-    if vector is not None and exists is not None:
-      vector = jnp.where(exists if vector.ndim == 1 else exists[:, None], vector, 0)
+    vector = _existing(vector, exists)
 
     def tile(on_diagonal: bool, own: Any, across: Any) -> tuple[jax.Array, jax.Array]:
       (x, where, vector), (other, exists, vector_across) = own, across
@@ -195,11 +193,20 @@ class Stream:
 Reduce = Callable[[jax.Array, Any, Any, Any], jax.Array]
 
 
+def _existing(vector: Any, exists: Any) -> Any:
+  """Zero for points that do not exist."""
+  return vector if vector is None or exists is None else jnp.where(_along(exists, vector), vector, 0)
+
+
+def _along(exists: jax.Array, a: jax.Array) -> jax.Array:
+  return exists if a.ndim == 1 else exists[:, None]
+
+
 def _of_existing(out: jax.Array, where: Any, reduce: Reduce) -> jax.Array:
   """Zero already, for sums; what stands in the cotangent of a missing row reaches nothing."""
   if where is None or reduce is not _sum:
     return out
-  return jnp.where(where if out.ndim == 1 else where[:, None], out, jnp.zeros_like(out))
+  return jnp.where(_along(where, out), out, jnp.zeros_like(out))
 
 
 def _sum(block: jax.Array, present: Any, values: Any, _: Any = None) -> jax.Array:
@@ -241,7 +248,7 @@ def _total(block: jax.Array, present: Any, weights: Any, top: jax.Array) -> jax.
 
 
 def _exponentials(exponents: jax.Array, weights: Any, top: jax.Array) -> jax.Array:
-  exponents = exponents - _finite_scale(top)
+  exponents = exponents - _sweeps.finite(top)
   if weights is not None:
     # What has no weight must not overflow on the scale of the others. (Its weight has a derivative.)
     limit = float(np.log(jnp.finfo(exponents.dtype).max)) - 1
@@ -252,11 +259,7 @@ def _exponentials(exponents: jax.Array, weights: Any, top: jax.Array) -> jax.Arr
 def _log(total: jax.Array, top: jax.Array) -> jax.Array:
   # Selected before the logarithm: masked afterwards, an empty row's derivative is 0 / 0.
   empty = total == 0
-  return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + _finite_scale(top))
-
-
-def _finite_scale(top: jax.Array) -> jax.Array:
-  return jnp.where((top > float(jnp.finfo(top.dtype).min)) & (top < jnp.inf), top, 0)
+  return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + _sweeps.finite(top))
 
 
 def _exponents(block: jax.Array, present: Any) -> jax.Array:

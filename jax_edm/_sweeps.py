@@ -49,6 +49,7 @@ class Pairs:
 
   caller: str  # for messages, as the next
   operations: tuple[str, ...]  # of f
+  dtype: Any  # of what f returns
   f: Callable[..., jax.Array]  # of a tile of D, and of a tile of each operand
   form: Form
   hollow: bool  # where the row is the column D is zero, and has no derivative
@@ -78,7 +79,7 @@ def scaled(pairs: Pairs, on: Hardware, z: Arrays) -> tuple[jax.Array, jax.Array]
     exponents = terms = problem.present(view, pairs.of_tile(*problem.entries(view)), LOWEST)
     if z.vector is not None:
       weights = view.passes("vector").T
-      exponents = jnp.where(weights == 0, LOWEST, exponents)
+      exponents = jnp.where((weights == 0) & (exponents == exponents), LOWEST, exponents)  # NaN stays NaN
       terms = jnp.where(weights == 0, LOWEST, terms + jnp.log(jnp.where(weights == 0, 1, jnp.abs(weights))))
     top = jnp.max(terms, 0, keepdims=True)
     return Tile([top, problem.sum(view, jnp.exp(exponents - finite(top)), "vector")])
@@ -87,8 +88,7 @@ def scaled(pairs: Pairs, on: Hardware, z: Arrays) -> tuple[jax.Array, jax.Array]
     top = jnp.maximum(old[0], new[0])
 
     def on_scale(scale: jax.Array, sums: jax.Array) -> jax.Array:  # of no term at all: nothing
-      moved = jnp.where(scale == LOWEST, 0, jnp.exp(finite(scale) - finite(top)))
-      return sums * jnp.where(scale == top, 1, moved)
+      return sums * jnp.where(scale == LOWEST, 0, jnp.exp(finite(scale) - finite(top)))
 
     return [top, on_scale(*old) + on_scale(*new)]
 
@@ -98,7 +98,7 @@ def scaled(pairs: Pairs, on: Hardware, z: Arrays) -> tuple[jax.Array, jax.Array]
 
 def finite(top: jax.Array) -> jax.Array:
   """What is subtracted from the exponents of a row, of which the largest is ``top``."""
-  return jnp.where((top > LOWEST) & (top < jnp.inf), top, 0)
+  return jnp.where((top > float(jnp.finfo(top.dtype).min)) & (top < jnp.inf), top, 0)
 
 
 def pull(pairs: Pairs, on: Hardware, z: Arrays, g: jax.Array, wanted: Arrays) -> Arrays:
@@ -168,7 +168,7 @@ class _Problem:
     return {_name(i): plain(a) for i, a in enumerate(self.z.operands) if self.kinds[i] == kind}
 
   def entries(self, view: View) -> list[jax.Array]:
-    """D, and a tile of each operand; ones where there is no pair."""
+    """D, and a tile of each operand; anything where there is no pair."""
     tiles = [self._off_diagonal(view, self._squared(view))]
     for i, operand in enumerate(self.z.operands):
       name = _name(i)
@@ -180,7 +180,7 @@ class _Problem:
         a = view.receives(name) if name in view.receiving else view.passes(name).T
       a = jnp.broadcast_to(a, view.shape)
       tiles.append(a != 0 if operand.dtype == bool else a)
-    return [self.present(view, a, 1) for a in tiles]
+    return tiles
 
   def present(self, view: View, a: jax.Array, other: float = 0) -> jax.Array:
     """``other`` where one of the two points does not exist."""

@@ -89,6 +89,23 @@ def test_methods(name, d, method, interpreted, rng):
     np.testing.assert_allclose(back(g)[0][key], gradients[key], atol=128 * EPS * np.abs(gradients[key]).max())
 
 
+def test_the_numbers_that_rounding_would_spoil(interpreted, rng):
+  """Points far from the origin, which products want centred; and a root whose slope is 5e5 at the diagonal."""
+  for name in ("mosaic", "triton"):
+    interpreted(name)
+    x = (rng.normal(size=(21, 20)) + 1000).astype(np.float32)
+    kernel = np.exp(-oracle.edm(x) / 20)
+    out, back = jax.vjp(jax.jit(lambda x: fused_sum(lambda D: jnp.exp(-D / 20), x, method="gram")), x)
+    np.testing.assert_allclose(out, kernel.sum(1), rtol=1e-3)  # without the centre nothing is left of D
+    expected = oracle.vjp(-kernel / 20, x)[0]
+    np.testing.assert_allclose(back(jnp.ones(21))[0], expected, atol=1e-3 * np.abs(expected).max())
+    x = rng.normal(size=(21, 20)).astype(np.float32)
+    steep = jax.jit(jax.grad(lambda x: fused_sum(lambda D: jnp.sqrt(D + 1e-12), x, method="gram").sum()))(x)
+    distances = oracle.distances(x)
+    expected = oracle.vjp(0.5 / (distances + np.eye(21)) - 0.5 * np.eye(21), x)[0]
+    np.testing.assert_allclose(steep, expected, atol=64 * EPS * np.abs(expected).max())
+
+
 SAME = {
   "batches": lambda rng: contract.test_batches(None, rng),
   "the diagonal": lambda rng: [
@@ -199,6 +216,20 @@ def test_dtypes(name, interpreted, either_precision, rng):
   np.testing.assert_allclose(
     jax.jit(lambda x: fused_sum(lambda D: jnp.where(D < 1, 1.0, 0.0), x))(x), counts, rtol=near
   )
+
+
+@pytest.mark.parametrize("name", ["mosaic", "triton"])
+def test_numbers_of_any_type_that_f_closes_over(name, interpreted, either_precision):
+  interpreted(name)
+  x = jnp.arange(12.0, dtype=jnp.float32).reshape(6, 2) / 4
+  near = oracle.edm(np.asarray(x)) < 3
+  narrow, flag, integer = jnp.bfloat16(1.5), jnp.asarray(True), jnp.int32(2)
+  run = lambda f, *operands: np.asarray(jax.jit(lambda x: fused_sum(f, x, None, *operands))(x), np.float64)  # noqa: E731
+  np.testing.assert_array_equal(run(lambda D: narrow * (D < 3)), 1.5 * near.sum(1))
+  np.testing.assert_array_equal(run(lambda D: jnp.where(flag, integer * (D < 3), 0.0)), 2.0 * near.sum(1))
+  np.testing.assert_array_equal(run(lambda D, a, b: a * b * (D < 3), 0.5, 3), 1.5 * near.sum(1))
+  slope = jax.jit(jax.grad(lambda x: fused_sum(lambda D: D < 3, x).astype(jnp.float32).sum()))(x)
+  np.testing.assert_array_equal(slope, 0)  # of counts
 
 
 @pytest.mark.parametrize("name", ["mosaic", "triton"])
@@ -524,9 +555,19 @@ BAD = {
     lambda x: fused_sum(lambda D: jnp.sort(D, 1), x),
   ),
   "shape": (ValueError, "f must be elementwise", lambda x: fused_sum(lambda D: jnp.stack([D, D]), x)),
+  "narrow integers": (
+    TypeError,
+    "numbers must be booleans, int32, or floating.*Got dtype uint8",
+    lambda x: fused_sum(lambda D, a: a * D, x, None, jnp.ones((4, 1), jnp.uint8)),
+  ),
+  "sums of integers": (
+    TypeError,
+    "sums must be of floating numbers, or count where f is true. Got sums of dtype int32",
+    lambda x: fused_sum(lambda D: D < 1, x, values=jnp.ones(4, jnp.int32)),
+  ),
   "complex": (
     TypeError,
-    "must be real, and of 32 bits at most. Got dtype complex64",
+    "numbers must be booleans, int32, or floating and of 32 bits at most. Got dtype complex64",
     lambda x: fused_sum(lambda D, a: jnp.real(a) * D, x, None, 1j),
   ),
 }
@@ -538,6 +579,12 @@ def test_bad_input(name, jitted):
   error, message, call = BAD[name]
   with pytest.raises(error, match=message):
     (jax.jit(call) if jitted else call)(jnp.ones((4, 3)))
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_lowered_with_64_bit_types_on():
+  for platform in PLATFORMS:
+    assert "edm_pull_rows" in lowered(program(False, None, "sum", 1), arguments(100, 70, 3), (platform,))
 
 
 @pytest.mark.usefixtures("double_precision")
@@ -557,6 +604,14 @@ def test_an_operation_that_the_kernel_language_lacks_is_named(platform):
   message = rf"pairwise_sum: .*Pallas can lower for {platform}. Got .*{operation}.*Take implementation=\"xla\""
   with pytest.raises(NotImplementedError, match=message):
     lowered(lambda x: fused_sum(lambda D: f(D + 1), x), (jnp.ones((4, 3)),), (platform,))
+
+
+def test_what_only_the_compiler_of_triton_refuses_is_refused_before():
+  choose = lambda D: jax.lax.select_n(D.astype(jnp.int32) % 3, D, 2 * D, 3 * D)  # noqa: E731
+  with pytest.raises(NotImplementedError, match=r"no select_n of integers, of a kernel with .*rem"):
+    lowered(lambda x: fused_sum(choose, x), (jnp.ones((4, 3)),), ("cuda",))
+  with pytest.raises(NotImplementedError, match="257 columns of values, more than 256"):
+    lowered(lambda x: fused_sum(lambda D: D, x, values=jnp.ones((4, 257))), (jnp.ones((4, 3)),), ("cuda",))
 
 
 def test_more_coordinates_than_a_tpu_has_room_for():

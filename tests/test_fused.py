@@ -254,6 +254,15 @@ def test_a_function_is_taken_apart(name, interpreted, rng):
   assert [a.shape for a in apart.numbers] == [(1, 1)]
 
 
+@pytest.mark.parametrize("name", ["mosaic", "triton"])
+def test_nan_without_weight_is_seen(name, interpreted):
+  """As by XLA: what is not a number times no weight is not a number."""
+  interpreted(name)
+  x, a, w = jnp.ones((40, 2)), jnp.zeros((1, 40)).at[0, 3].set(jnp.nan), jnp.ones(40).at[3].set(0)
+  for of in (fused_logsumexp, pairwise_logsumexp):
+    assert bool(jnp.isnan(jax.jit(partial(of, lambda D, a: a - D, weights=w))(x, x, a)).all())
+
+
 def test_transposed_as_a_linear_function_of_its_values(interpreted, rng):
   """What linear solvers ask for, of kernel matrices; and of the transpose, again."""
   interpreted("triton")
@@ -484,6 +493,7 @@ def test_compiled_for_a_device_that_is_not_here(name, n, d, monkeypatch):
 @pytest.mark.parametrize("kind", ["sum", "logsumexp"])
 @pytest.mark.parametrize(("d", "form"), [(3, None), (20, "difference"), (20, None)])
 @pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.usefixtures("one_precision")
 def test_compiled_with_everything_in_it(name, d, form, kind, monkeypatch):
   mesh = mesh_of(name, monkeypatch)
   compiled(program(False, form, kind, 1), arguments(1000, 300, d), mesh)

@@ -161,7 +161,11 @@ class Stream:
 
     def term(squared: jax.Array, top: jax.Array, *rest: jax.Array) -> jax.Array:
       weights, operands = (rest[0], rest[1:]) if vector is not None else (None, rest)
-      return _exponentials(_exponents(f(squared, *operands), None), weights, top)
+      exponents = _exponents(f(squared, *operands), None)
+      # A sweep may round otherwise than the one that found the scale: at 1e30 the last digit is 1e23, whose exp is inf.
+      above = exponents - _sweeps.finite(top) + (0 if weights is None else jnp.log(jnp.abs(weights)))
+      above = jnp.where((above > 0) & (above < jnp.inf), above, 0)
+      return _exponentials(exponents - lax.stop_gradient(above), weights, top)
 
     z = arrays(top[:, None], *weights, *operands, *numbers)
     total = _fused.total(pairs(term, z), partial(by_xla, _sum, term), z, sums)

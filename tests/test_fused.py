@@ -283,7 +283,7 @@ def test_transposed_as_a_linear_function_of_its_values(interpreted, rng):
 
 
 def test_every_product_is_in_full_precision():
-  pairs = _sweeps.Pairs("f", (), lambda D: jnp.exp(-D), "gram", False, False)
+  pairs = _sweeps.Pairs("f", (), jnp.float32, lambda D: jnp.exp(-D), "gram", False, False)
   x, v = jnp.ones((300, 20)), jnp.ones((300, 3))
   z = _sweeps.Arrays(None, x, x, None, None, v, ())
   for route in ("mosaic", "triton"):

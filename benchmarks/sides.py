@@ -85,18 +85,24 @@ def keops() -> bool:
   return bool(importlib.util.find_spec("torch") and importlib.util.find_spec("pykeops"))
 
 
+def keops_sums(points: Any) -> Any:
+  """The Gaussian sum of points on torch, by KeOps."""
+  from pykeops.torch import LazyTensor
+
+  squared = ((LazyTensor(points[:, None, :]) - LazyTensor(points[None, :, :])) ** 2).sum(-1)
+  return (-squared).exp().sum(1)
+
+
 def keops_energy(x: np.ndarray) -> Callable[[], Any] | None:
   """The Gaussian energy by KeOps, on torch."""
   if not keops():
     return None
   import torch
-  from pykeops.torch import LazyTensor
 
   points = torch.from_numpy(x).requires_grad_()
 
   def side() -> Any:
-    squared = ((LazyTensor(points[:, None, :]) - LazyTensor(points[None, :, :])) ** 2).sum(-1)
-    total = (-squared).exp().sum(1).sum()
+    total = keops_sums(points).sum()
     return total.detach().numpy(), torch.autograd.grad(total, points)[0].numpy()
 
   return side

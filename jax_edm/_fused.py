@@ -148,14 +148,14 @@ def _lowered(platform: str | None, ctx: Any, *arrays: Any, kernel: Kernel) -> An
 
   try:
     if on.route == "triton" and SELECT in pairs.operations:
-      raise NotImplementedError(f"no {SELECT}")
+      raise ValueError(f"no {SELECT}")
     with _pallas.lowering():
       return mlir.lower_fun(run, multiple_results=True)(ctx, *arrays)
   except Exception as e:  # of many kinds
     expected = f'with implementation="pallas", all must be what Pallas can lower for {platform or on.route}'
     reason = str(e).split("\n")[0].split(". Please file")[0]
     got = f"{type(e).__name__}, {reason}, of a kernel with {', '.join(pairs.operations) or 'no operations'} in f"
-    raise NotImplementedError(_checks.message(pairs.caller, expected, got, WAY_OUT)) from e
+    raise _checks.error(pairs.caller, expected, got, WAY_OUT) from e
 
 
 kernel_p.def_impl(_run)

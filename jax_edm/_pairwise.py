@@ -62,7 +62,8 @@ def pairwise_sum(
 
   Raises:
     ValueError, TypeError: as :func:`jax_edm.edm`; an ``f`` that changes the shape; an operand or values that do not
-      fit; a block size below 1; an axis that no mesh has, points that do not divide evenly over it.
+      fit; a block size below 1; an axis that no mesh has, points that do not divide evenly over it; with ``"pallas"``,
+      whatever its kernels lack: a platform, an operation in ``f``, a type of numbers.
 
   Derivatives: all modes, all orders, with respect to the points, the operands, the values and what ``f`` closes over.
   At coincident points they are those of ``f`` at 0, which must have some: write ``safe_root(D)``, not ``jnp.sqrt(D)``.

@@ -85,7 +85,7 @@ class Stream:
   ) -> jax.Array:
     n, m = x.shape[0], other.shape[0]
     if self.implementation == "pallas":
-      return self._by_kernels(reduce, batch, first, top, x, where, other, exists, vector, operands)
+      return self._by_kernels(reduce, batch, first, top, x, where, other, exists, vector, *operands)
     # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
     side = self.block_size or _blocks.side_of_a_tile(n, batch)
     symmetric = self.one_set and first is None and reduce is _sum and all(a.shape == (1, 1) for a in operands)
@@ -108,19 +108,8 @@ class Stream:
     sliced = [a if a.shape[0] == n > 1 else None for a in operands]
     return _of_existing(_blocks.by_rows(rows, (x, where, top, sliced), block), where, reduce)
 
-  def _by_kernels(
-    self,
-    reduce: "Reduce",
-    batch: int,
-    first: Any,
-    top: Any,
-    x: jax.Array,
-    where: Any,
-    other: Any,
-    exists: Any,
-    vector: Any,
-    operands: Sequence[jax.Array],
-  ) -> jax.Array:
+  def _by_kernels(self, reduce: "Reduce", batch: int, first: Any, top: Any, *arrays: Any) -> jax.Array:
+    x, where, other, exists, vector, *operands = arrays
     operands = [_fused.narrowed(a) for a in operands]
     _fused.check(self.caller, x, other, *operands, *([] if vector is None else [vector]))
     x, other = _edm.filled(x, where), _edm.filled(other, exists)
@@ -129,7 +118,7 @@ class Stream:
       other = exists = None
     f, numbers, operations, dtype = _fused.taken_apart(self.caller, self.f, operands)
 
-    def arrays(*operands: jax.Array) -> _sweeps.Arrays:
+    def with_operands(*operands: jax.Array) -> _sweeps.Arrays:
       return _sweeps.Arrays(first, x, other, where, exists, vector, operands)
 
     def pairs(f: Callable[..., jax.Array], z: _sweeps.Arrays) -> _sweeps.Pairs:
@@ -142,12 +131,12 @@ class Stream:
       return body._of_member(reduce, batch, *given, *second, z.vector, *z.operands)
 
     if reduce is _sum:
-      z = arrays(*operands, *numbers)
+      z = with_operands(*operands, *numbers)
       out = _fused.total(pairs(f, z), partial(by_xla, _sum, f), z)
       return _of_existing(out, where, _sum)
     sums = None
     if reduce is not _total:
-      z = arrays(*operands, *numbers)
+      z = with_operands(*operands, *numbers)
 
       def top_and_total(z: _sweeps.Arrays) -> list[jax.Array]:
         top = by_xla(_top, f, z)
@@ -167,7 +156,7 @@ class Stream:
       above = jnp.where((above > 0) & (above < jnp.inf), above, 0)
       return _exponentials(exponents - lax.stop_gradient(above), weights, top)
 
-    z = arrays(top[:, None], *weights, *operands, *numbers)
+    z = with_operands(top[:, None], *weights, *operands, *numbers)
     total = _fused.total(pairs(term, z), partial(by_xla, _sum, term), z, sums)
     return total if reduce is _total else _log(total, top)
 

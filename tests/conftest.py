@@ -60,6 +60,19 @@ def rng():
   return np.random.default_rng(0)
 
 
+def refusals(bad):
+  """A test, eagerly and under jit, of each entry ``name: (error, message, call)``; ``call`` is given four points."""
+
+  @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+  @pytest.mark.parametrize("name", bad)
+  def test_bad_input(name, jitted):
+    error, message, call = bad[name]
+    with pytest.raises(error, match=message):
+      (jax.jit(call) if jitted else call)(jax.numpy.ones((4, 3)))
+
+  return test_bad_input
+
+
 def equations(jaxpr):
   """All equations of a jaxpr, those of the jaxprs inside it included."""
   for equation in jaxpr.eqns:

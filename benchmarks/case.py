@@ -24,12 +24,6 @@ def data(*shape: int, seed: int = 0) -> np.ndarray:
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def exact_edm(x: np.ndarray) -> np.ndarray:
-  wide = x.astype(np.float64)
-  squares = np.square(wide).sum(-1)
-  return np.maximum(squares[..., :, None] + squares[..., None, :] - 2 * wide @ np.swapaxes(wide, -1, -2), 0)
-
-
 def bound(function: Callable[..., Any], *arguments: Any) -> Side:
   """Compiled, with the arguments on the device."""
   compiled, on_device = jax.jit(function), [jnp.asarray(a) for a in arguments]

@@ -20,11 +20,12 @@ import numpy as np
 
 import jax_edm
 from benchmarks import sides
-from benchmarks.__main__ import environment, exact_part_of_energy, show
+from benchmarks.__main__ import environment, show
 from benchmarks.case import bound, data
+from benchmarks.oracles import exact_part_of_energy
 from benchmarks.table import RESULTS
 from benchmarks.timing import Side, medians
-from jax_edm import _pallas
+from jax_edm._pairwise.pallas import hardware
 
 SIZES, COORDINATES = (10_000, 100_000, 1_000_000), (3, 16, 64, 128)
 MOST_DENSE = 20_000  # points whose matrix, cotangent and exponentials fit
@@ -141,15 +142,15 @@ def measure(n: int, d: int, gradient: bool, rates: dict[str, float], before: dic
   return {"work": work, "ms": 1e3 * mine, "rows": rows, "left out, s": left_out}
 
 
-def sweep(n: int, d: int, route: _pallas.Route) -> list[dict[str, Any]]:
+def sweep(n: int, d: int, route: hardware.Route) -> list[dict[str, Any]]:
   """Value and gradient with other tiles, the fastest first; tiles that do not compile are left out."""
   found: dict[tuple[int, ...], Side] = {}
-  kept = _pallas.SIDES[route], _pallas.WARPS
+  kept = hardware.SIDES[route], hardware.WARPS
   try:
     for a, b, warps in itertools.product(SIDES, SIDES, WARPS if route == "triton" else (1,)):
-      if route == "mosaic" and min(a, b) < _pallas.LANES:
+      if route == "mosaic" and min(a, b) < hardware.LANES:
         continue
-      _pallas.SIDES[route], _pallas.WARPS = (a, b), warps
+      hardware.SIDES[route], hardware.WARPS = (a, b), warps
       side = bound(with_gradient(streamed("pallas")), data(n, d) / np.float32(d**0.5))
       try:
         check(f"tiles {a}, {b}, {warps} warps", n, d, side)
@@ -157,7 +158,7 @@ def sweep(n: int, d: int, route: _pallas.Route) -> list[dict[str, Any]]:
         continue
       found[a, b, warps] = side
   finally:
-    _pallas.SIDES[route], _pallas.WARPS = kept
+    hardware.SIDES[route], hardware.WARPS = kept
   times = medians({str(key): side for key, side in found.items()}, least_rounds=2)
   return [{"tile": key, "ms": 1e3 * t} for key, t in sorted(times.items(), key=lambda item: item[1])]
 
@@ -169,7 +170,7 @@ def main() -> int:
   options = parser.parse_args()
   device = jax.devices()[0]
   platform = "cuda" if device.platform == "gpu" else device.platform
-  if platform not in _pallas.ROUTES:
+  if platform not in hardware.ROUTES:
     print(f"kernels are for GPUs (CUDA) and TPUs; this machine has {device.device_kind}", file=sys.stderr)
     return 1
   found: dict[str, Any] = environment()
@@ -187,7 +188,7 @@ def main() -> int:
         for name, seconds in found["results"][-1]["left out, s"].items():
           print(f"  {name:<40}left out: it would take {seconds:.0f} s")
   if options.sweep:
-    found["sweep"] = {d: sweep(SIZES[0 if options.quick else 1], d, _pallas.ROUTES[platform]) for d in COORDINATES}
+    found["sweep"] = {d: sweep(SIZES[0 if options.quick else 1], d, hardware.ROUTES[platform]) for d in COORDINATES}
     for d, times in found["sweep"].items():
       print(f"\nd={d}, the fastest tiles (receive, pass by, warps):")
       for row in times[:5]:

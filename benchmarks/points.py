@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jax_edm
-from benchmarks.case import Case, data, exact_edm
+from benchmarks.case import Case, data
+from benchmarks.oracles import exact_edm
 from benchmarks.timing import Side
 
 STEPS = 300
@@ -24,44 +25,43 @@ def cases() -> Iterator[Case]:
   for name, shape, goal in (("n=1000", (1, 1000), 3.0), ("256 problems of 32", (256, 32), 20.0)):
     sets, n = shape
     x, start = data(sets, n, 5), data(sets, n, 2, seed=1)
-    squared = np.square(x[:, :, None].astype(np.float64) - x[:, None]).sum(-1)
-    work: dict[str, Side] = {"jax_edm": smacof(squared, start)}
-    if side := scikit_learn(squared, start):
+    target = np.sqrt(np.square(x[:, :, None].astype(np.float64) - x[:, None]).sum(-1))
+    work: dict[str, Side] = {"jax_edm": smacof(target, start)}
+    if side := scikit_learn(target, start):
       work["scikit-learn"] = side
     wanted = {"scikit-learn": goal} if len(work) > 1 else {}
-    yield Case(f"SMACOF, {STEPS} steps, d=2, {name}", work, partial(exact, squared, start), wanted, {})
+    yield Case(f"SMACOF, {STEPS} steps, d=2, {name}", work, partial(exact, target, start), wanted, {})
 
 
-def smacof(squared: np.ndarray, start: np.ndarray) -> Side:
-  run = jax.jit(
-    lambda D, start: jax_edm.points_from_edm(D, 2, initial=start, max_steps=STEPS, tolerance=0.0).stress,
-  )
-  on_device = jnp.asarray(squared, jnp.float32), jnp.asarray(start)
+def smacof(target: np.ndarray, start: np.ndarray) -> Side:
+  run = jax.jit(lambda t, start: jax_edm.smacof(t, 2, initial=start, max_steps=STEPS, tolerance=0.0).stress)
+  on_device = jnp.asarray(target, jnp.float32), jnp.asarray(start)
   return lambda: run(*on_device)
 
 
-def scikit_learn(squared: np.ndarray, start: np.ndarray) -> Callable[[], Any] | None:
+def scikit_learn(target: np.ndarray, start: np.ndarray) -> Callable[[], Any] | None:
   if not importlib.util.find_spec("sklearn"):
     return None
   from sklearn.manifold import smacof as theirs
 
   options = {"n_components": 2, "n_init": 1, "max_iter": STEPS, "eps": 0.0, "normalized_stress": False}
-  roots = np.sqrt(squared)
 
   def side() -> np.ndarray:
-    return np.array([theirs(t, init=x, **options)[1] for t, x in zip(roots, start, strict=True)])
+    return np.array([theirs(t, init=x, **options)[1] for t, x in zip(target, start, strict=True)])
 
   return side
 
 
-def exact(squared: np.ndarray, start: np.ndarray) -> np.ndarray:
+def exact(target: np.ndarray, start: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
   """The stress after as many Guttman transforms, in float64."""
-  t, x = np.sqrt(squared), start.astype(np.float64)
+  x = start.astype(np.float64)
+  w = 1 - np.eye(x.shape[-2]) if weights is None else weights.astype(np.float64)
+  inverse = np.linalg.pinv(w.sum(-1)[..., None] * np.eye(x.shape[-2]) - w, hermitian=True)
   for _ in range(STEPS):
     r = np.sqrt(exact_edm(x))
-    ratio = np.divide(t, r, out=np.zeros_like(r), where=r > 0)
-    x = (ratio.sum(-1)[..., None] * x - ratio @ x) / x.shape[-2]
-  return np.square(np.sqrt(exact_edm(x)) - t).sum((-1, -2)) / 2
+    ratio = w * np.divide(target, r, out=np.zeros_like(r), where=r > 0)
+    x = inverse @ (ratio.sum(-1)[..., None] * x - ratio @ x)
+  return (w * np.square(np.sqrt(exact_edm(x)) - target)).sum((-1, -2)) / 2
 
 
 def problem(seed: int, deleted: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,12 +78,12 @@ def problem(seed: int, deleted: int) -> tuple[np.ndarray, np.ndarray]:
 def recovered(problems: int) -> list[dict[str, int]]:
   """How many of the problems are, with 10 starts each."""
   solve = jax.jit(
-    lambda D, w: jax_edm.points_from_edm(D, 2, weights=w, key=jax.random.key(0), restarts=10).points,
+    lambda t, w: jax_edm.smacof(t, 2, weights=w, key=jax.random.key(0), restarts=10).points,
   )
   rows = []
   for deleted, goal in GOALS.items():
     squared, known = map(np.stack, zip(*(problem(seed, deleted) for seed in range(problems)), strict=True))
-    found = exact_edm(np.asarray(solve(squared, known)))
+    found = exact_edm(np.asarray(solve(np.sqrt(squared), known)))
     error = np.linalg.norm(found - squared, axis=(1, 2)) / np.linalg.norm(squared, axis=(1, 2))
     rows.append({"deleted": deleted, "recovered": int((error < CLOSE).sum()), "goal": goal})
     print(f"  {deleted:>4} deleted: {rows[-1]['recovered']} (goal {goal} of 100)", flush=True)
@@ -91,18 +91,18 @@ def recovered(problems: int) -> list[dict[str, int]]:
 
 
 def airports(steps: int) -> list[dict[str, Any]]:
-  """The distances of the main job, by ``points_from_edm`` alone: the points are free in space."""
+  """The distances of the main job, by ``smacof`` alone: the points are free in space."""
   from jax_edm import _airports  # needs the extra "cli"
 
-  table = _airports.load()
-  measured = _airports.measure(table.positions, _airports.FRACTION, 0)
+  table = airports.load()
+  measured = airports.measure(table.positions, airports.FRACTION, 0)
   known = ~np.isnan(measured)
   t = np.where(known, measured, 0) / 1000
   near = np.where(known, 1 / np.maximum(t, 0.05) ** 2, 0)  # the noise is a share of the distance; 50 km at least
-  solve = jax.jit(lambda D, w: jax_edm.points_from_edm(D, 3, weights=w, max_steps=steps, tolerance=0.0).points)
+  solve = jax.jit(lambda t, w: jax_edm.smacof(t, 3, weights=w, max_steps=steps, tolerance=0.0).points)
   rows = []
   for name, w in (("1 / D", near), ("equal", known)):
-    found = solve(jnp.asarray(t**2, jnp.float32), jnp.asarray(w, jnp.float32))
+    found = solve(jnp.asarray(t, jnp.float32), jnp.asarray(w, jnp.float32))
     km = float(jax_edm.procrustes(1000 * found, jnp.asarray(table.positions)).rmsd)
     rows.append({"weights": name, "steps": steps, "km": km})
     print(f"  weights {name}: {km:.2f} km after {steps} steps", flush=True)

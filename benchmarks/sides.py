@@ -10,24 +10,28 @@ import numpy as np
 
 import jax_edm
 
-Matrix = Callable[[jax.Array], jax.Array]
+Matrix = Callable[..., jax.Array]  # of x, and of y where there are two sets
 
 
-def broadcast(x: jax.Array) -> jax.Array:
+def broadcast(x: jax.Array, y: jax.Array | None = None) -> jax.Array:
   """The line that users write."""
-  return ((x[:, None] - x[None]) ** 2).sum(-1)
+  y = x if y is None else y
+  return ((x[:, None] - y[None]) ** 2).sum(-1)
 
 
-def unrolled(x: jax.Array) -> jax.Array:
+def unrolled(x: jax.Array, y: jax.Array | None = None) -> jax.Array:
   """The broadcast form without its third axis: the best plain formula for few coordinates."""
   columns = [x[:, k] for k in range(x.shape[1])]
-  return sum(((c[:, None] - c[None]) ** 2 for c in columns[1:]), start=(columns[0][:, None] - columns[0][None]) ** 2)
+  others = columns if y is None else [y[:, k] for k in range(y.shape[1])]
+  squares = [(a[:, None] - b[None]) ** 2 for a, b in zip(columns, others, strict=True)]
+  return sum(squares[1:], start=squares[0])
 
 
-def product(x: jax.Array) -> jax.Array:
+def product(x: jax.Array, y: jax.Array | None = None) -> jax.Array:
   """``|x|^2 + |y|^2 - 2 <x, y>``, uncentred and unclipped: the cheapest formula whose gradient is right."""
   squares = (x * x).sum(-1)
-  return squares[:, None] + squares[None] - 2 * jnp.dot(x, x.T, precision="highest")
+  others, y = (squares, x) if y is None else ((y * y).sum(-1), y)
+  return squares[:, None] + others[None] - 2 * jnp.dot(x, y.T, precision="highest")
 
 
 def plain(d: int) -> dict[str, Matrix]:
@@ -76,7 +80,7 @@ def part_of_streamed_energy(x: jax.Array) -> Any:
 
 def streamed_stress(x: jax.Array, target: jax.Array) -> Any:
   def loss(x: jax.Array) -> jax.Array:
-    return jax_edm.pairwise_sum(lambda squared, t: (squared - t) ** 2, x, None, target).sum()
+    return jax_edm.pairwise_sum(lambda squared, t: (squared - t) ** 2, x, args=(target,)).sum()
 
   return jax.value_and_grad(loss)(x)
 
@@ -134,18 +138,3 @@ def libraries(x: np.ndarray) -> dict[str, Callable[[], Any]]:
     points = torch.from_numpy(x)
     sides["torch"] = lambda: torch.cdist(points, points).square_()
   return sides
-
-
-def torch_stress(x: np.ndarray, target: np.ndarray) -> Callable[[], Any] | None:
-  """Value and gradient of the stress of squared distances, through ``torch.cdist`` and its autograd."""
-  if not importlib.util.find_spec("torch"):
-    return None
-  import torch
-
-  points, wanted = torch.from_numpy(x).requires_grad_(), torch.from_numpy(target)
-
-  def side() -> Any:
-    loss = ((torch.cdist(points, points).square() - wanted) ** 2).sum()
-    return loss.detach().numpy(), torch.autograd.grad(loss, points)[0].numpy()
-
-  return side

@@ -43,3 +43,28 @@ def kept(name: str = "x86_64-2cores-jax0.10.1") -> dict[str, Any]:
   """The results that the documents show: those on the JAX that this project is made on."""
   parts = [json.loads((RESULTS / f"{name}-{part}.json").read_text()) for part in ("dense", "streamed", "points")]
   return {"results": [result for part in parts for result in part["results"]], "recovered": parts[-1]["recovered"]}
+
+
+def kept_models(name: str = "x86_64-2cores-jax0.10.1") -> dict[str, Any]:
+  """The part "models" of the same; no rows where it has not been measured."""
+  path = RESULTS / f"{name}-models.json"
+  found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"results": []}
+  return found
+
+
+def models_table(kept: dict[str, Any]) -> list[str]:
+  """One row for each model: our time, how many times as long the fastest plain formula took, and what it was.
+
+  Temporaries are ours and those of the fastest plain formula, in MB. The time to compile is ours, divided by that of
+  the same formula: there, less than 1 is better.
+  """
+  head = ["work", "ms", "plain / ours", "fastest plain", "temporaries, MB", "of plain", "compile, ours / plain"]
+  return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(_model_row(result) for result in kept["results"])]
+
+
+def _model_row(result: dict[str, Any]) -> str:
+  fastest, ms = result["fastest plain"], result["ms"]
+  temporaries = [f"{result['temporaries'][side] / 1e6:.3g}" if side else "" for side in ("jax_edm", fastest)]
+  ratios = ["" if result[key] is None else f"{result[key]:.2f}" for key in ("ratio", "compile ratio")]
+  cells = [result["work"], f"{ms['jax_edm']:.3g}" if ms else "", ratios[0], fastest or "", *temporaries, ratios[1]]
+  return f"| {' | '.join(cells)} |"

@@ -31,13 +31,13 @@ The rooms, from the top; imports point down only:
 ==============  ====================================================================================
 """
 
-from jax_edm._calculus import edm_jacobian, edm_jvp, edm_vjp
-from jax_edm._condensed import pdist, squareform
-from jax_edm._edm import distances, edm
-from jax_edm._fitting import Configuration, guttman_inverse, guttman_transform, points_from_edm, stress
-from jax_edm._nearest import Nearest, nearest
-from jax_edm._pairwise import pairwise_logsumexp, pairwise_sum
-from jax_edm._points import (
+from jax_edm._core.jacobian import edm_jacobian, edm_jvp, edm_vjp
+from jax_edm._core.condensed import pdist, squareform
+from jax_edm._core.edm import distances, edm
+from jax_edm._mds.fitting import Configuration, guttman_inverse, guttman_transform, points_from_edm, stress
+from jax_edm._pairwise.nearest import Nearest, nearest
+from jax_edm._pairwise.api import pairwise_logsumexp, pairwise_sum
+from jax_edm._mds.points import (
   ClassicalMDS,
   Procrustes,
   classical_mds,
@@ -47,7 +47,7 @@ from jax_edm._points import (
   is_edm,
   procrustes,
 )
-from jax_edm._rules import safe_root
+from jax_edm._core.derivatives import safe_root
 
 __all__ = [
   "ClassicalMDS",

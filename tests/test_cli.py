@@ -7,7 +7,8 @@ import pytest
 
 import oracle
 from jax_edm import __main__ as command_line
-from jax_edm import _airports, _fit
+from jax_edm._cli import airports
+from jax_edm._cli import fit
 
 
 def procrustes_rms(points, truth):
@@ -130,7 +131,7 @@ def test_the_spectrum_tells_the_dimension():
   d = oracle.distances(x)
   d[rng.random((30, 30)) < 0.3] = np.nan
   d = np.fmin(d, d.T)
-  values = _fit.spectrum(x - x.mean(0), d)
+  values = fit.spectrum(x - x.mean(0), d)
   moments = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2 / 30
   np.testing.assert_allclose(values[:3], moments, rtol=1e-4)
   np.testing.assert_allclose(values[3:], 0, atol=1e-4 * moments[0])
@@ -200,7 +201,7 @@ def test_edm_writes_the_matrix(suffix, tmp_path):
 
 def test_the_main_job_on_a_tenth_of_the_airports(tmp_path):
   """More of the distances, since each airport has fewer: the same number for each."""
-  report = "\n".join(_airports.run(tmp_path / "out", seed=0, count=338, fraction=1.0))
+  report = "\n".join(airports.run(tmp_path / "out", seed=0, count=338, fraction=1.0))
   for word in ("gradient check", "root mean square", "radius", "time"):
     assert word in report
   with (tmp_path / "out" / "points.csv").open(encoding="utf-8", newline="") as file:
@@ -208,5 +209,5 @@ def test_the_main_job_on_a_tenth_of_the_airports(tmp_path):
   assert len(table) == 338
   assert np.sqrt(np.mean([float(row["error_km"]) ** 2 for row in table])) < 5
   radii = np.linalg.norm([[float(row[k]) for k in "xyz"] for row in table], axis=1)
-  np.testing.assert_allclose(np.median(radii), _airports.RADIUS, rtol=2e-3)
+  np.testing.assert_allclose(np.median(radii), airports.RADIUS, rtol=2e-3)
   assert (tmp_path / "out" / "map.png").stat().st_size > 10_000

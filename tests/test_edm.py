@@ -47,7 +47,7 @@ def test_one_set_is_symmetric_and_hollow_to_the_last_bit(n, d, method, rng):
 
 
 def test_products_are_mirrored_where_the_hardware_promises_no_symmetry():
-  from jax_edm._kernels import mirrored
+  from jax_edm._core.distance import mirrored
 
   skew = jnp.arange(9.0).reshape(3, 3)
   np.testing.assert_array_equal(mirrored(skew), [[0, 3, 6], [3, 4, 7], [6, 7, 8]])

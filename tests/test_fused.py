@@ -20,7 +20,10 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, 
 
 import oracle
 from conftest import equations, refusals
-from jax_edm import _fused, _pallas, _sweeps, pairwise_logsumexp, pairwise_sum, safe_root
+from jax_edm._pairwise.pallas import rule
+from jax_edm._pairwise.pallas import hardware
+from jax_edm._pairwise.pallas import sweeps
+from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
 
 EPS = float(np.finfo(np.float32).eps)
 PLATFORMS = ("tpu", "cuda")
@@ -32,7 +35,7 @@ ROUTES = ("mosaic", "triton", "a TPU's memory")
 
 def of_a_tpu(kernel):
   """As on a TPU: unwritten memory holds NaN, reads out of bounds and races raise. It runs in no program but its own."""
-  on = _pallas.On("mosaic", mosaic.InterpretParams(detect_races=True))
+  on = hardware.On("mosaic", mosaic.InterpretParams(detect_races=True))
 
   @jax.custom_vjp
   def run(*arrays):
@@ -250,7 +253,7 @@ def test_a_function_is_taken_apart(name, interpreted, rng):
   plain = jax.jit(jax.grad(partial(loss, sum_of=pairwise_sum), (0, 1, 2)))(amplitudes, width, x)
   for a, e in zip(kernels, plain, strict=True):
     np.testing.assert_allclose(a, e, atol=256 * EPS * np.abs(e).max())
-  apart = _fused.taken_apart("f", lambda D: jnp.exp(-D / (2 * jnp.exp(amplitudes[1]) ** 2)), [])
+  apart = rule.taken_apart("f", lambda D: jnp.exp(-D / (2 * jnp.exp(amplitudes[1]) ** 2)), [])
   assert apart.operations == ("neg", "div", "exp")
   assert [a.shape for a in apart.numbers] == [(1, 1)]
 
@@ -284,13 +287,13 @@ def test_transposed_as_a_linear_function_of_its_values(interpreted, rng):
 
 
 def test_every_product_is_in_full_precision():
-  pairs = _sweeps.Pairs("f", (), jnp.float32, lambda D: jnp.exp(-D), "gram", False, False)
+  pairs = sweeps.Pairs("f", (), jnp.float32, lambda D: jnp.exp(-D), "gram", False, False)
   x, v = jnp.ones((300, 20)), jnp.ones((300, 3))
-  z = _sweeps.Arrays(None, x, x, None, None, v, ())
+  z = sweeps.Arrays(None, x, x, None, None, v, ())
   for route in ("mosaic", "triton"):
-    on = _pallas.On(route)
-    pull = partial(_sweeps.pull, pairs, on, wanted=_sweeps.Arrays(None, True, True, None, None, True, ()))
-    for f, args in ((partial(_sweeps.total, pairs, on), (z,)), (lambda z, g: pull(z, g), (z, v))):  # noqa: B023
+    on = hardware.On(route)
+    pull = partial(sweeps.pull, pairs, on, wanted=sweeps.Arrays(None, True, True, None, None, True, ()))
+    for f, args in ((partial(sweeps.total, pairs, on), (z,)), (lambda z, g: pull(z, g), (z, v))):  # noqa: B023
       dots = [e for e in equations(jax.make_jaxpr(f)(*args).jaxpr) if e.primitive is jax.lax.dot_general_p]
       assert len(dots) >= 2
       for dot in dots:
@@ -417,9 +420,9 @@ def test_the_gradient_of_a_symmetric_matrix_is_one_sweep():
 
 def test_routes(monkeypatch):
   """The same from the oldest JAX that is supported to the newest; a later one may lack Triton."""
-  assert _pallas.ROUTES == {"tpu": "mosaic", "cuda": "triton"}
-  assert tuple(_pallas.ROUTES) == _fused.PLATFORMS
-  monkeypatch.delitem(_pallas.ROUTES, "cuda")
+  assert hardware.ROUTES == {"tpu": "mosaic", "cuda": "triton"}
+  assert tuple(hardware.ROUTES) == rule.PLATFORMS
+  monkeypatch.delitem(hardware.ROUTES, "cuda")
   with pytest.raises(ValueError, match=r"has kernels for tpu, with jax .* Got a program for cuda"):
     lowered(energy, (jnp.ones((8, 3)),), ("cuda",))
 
@@ -527,7 +530,7 @@ def test_the_benchmark_measures_and_finds_what_is_wrong(d, interpreted, monkeypa
   assert result["left out, s"] == {"dense": 90_000.0}
   assert before["jax_edm"] == 1 / 90_000
   assert [row["tile"] for row in kernels.sweep(300, d, "triton")] == ["(16, 16, 4)", "(16, 16, 8)"]
-  assert (_pallas.SIDES["triton"], _pallas.WARPS) == ((16, 32), 4)
+  assert (hardware.SIDES["triton"], hardware.WARPS) == ((16, 32), 4)
   with pytest.raises(SystemExit, match="wrong, by"):
     kernels.check("half", 300, d, lambda: jnp.zeros(300))
 

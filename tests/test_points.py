@@ -9,17 +9,7 @@ from scipy.spatial import procrustes as scipy_procrustes
 
 import oracle
 from conftest import x64
-from jax_edm import (
-  classical_mds,
-  edm,
-  edm_from_gram,
-  embedding_dimension,
-  gram_from_edm,
-  is_edm,
-  pdist,
-  procrustes,
-  squareform,
-)
+from jax_edm import classical_mds, edm, edm_from_gram, embedding_dimension, gram_from_edm, is_edm, pdist, procrustes, squareform
 
 EPS = float(np.finfo(np.float32).eps)
 TRIANGLE = np.array([[0, 0], [1, 0], [0.5, 0.75**0.5]])

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_edm import _checks, _matrices
-from jax_edm._edm import distances
+from jax_edm import _errors
+from jax_edm._core import validation
+from jax_edm._core.edm import distances
 
 
 def pdist(x: jax.Array) -> jax.Array:
@@ -33,7 +34,7 @@ def pdist(x: jax.Array) -> jax.Array:
     >>> pdist(jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
     Array([5., 3., 4.], dtype=float32)
   """
-  _checks.points("pdist", "x", x)
+  _errors.points("pdist", "x", x)
   return _condensed(distances(x))
 
 
@@ -61,15 +62,15 @@ def squareform(a: jax.Array) -> jax.Array:
            [5., 0., 4.],
            [3., 4., 0.]], dtype=float32)
   """
-  _matrices.real("squareform", "a", a)
+  validation.real("squareform", "a", a)
   if len(a.shape) == 2:
-    _matrices.square("squareform", "a", a)
-    _matrices.hollow("squareform", "a", a)
+    validation.square("squareform", "a", a)
+    validation.hollow("squareform", "a", a)
     return _condensed(jnp.asarray(a))
   size = a.shape[0] if len(a.shape) == 1 else -1
   n = round((1 + (1 + 8 * max(size, 0)) ** 0.5) / 2)
   if size != n * (n - 1) // 2:
-    raise _checks.error(
+    raise _errors.error(
       "squareform",
       "a must be a vector of n (n - 1) / 2 entries, or a matrix",
       f"shape {a.shape}",

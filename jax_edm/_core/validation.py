@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_edm import _checks
-from jax_edm._checks import error, message
+from jax_edm import _errors
+from jax_edm._errors import error, message
 
 SHOWN = 8  # points of a part that a message lists
 
@@ -26,7 +26,7 @@ def square(function: str, name: str, matrix: Any, boolean: bool = False) -> int:
 
 
 def dimension(function: str, dim: Any, n: int) -> None:
-  _checks.integer(function, "dim", dim)
+  _errors.integer(function, "dim", dim)
   if not 1 <= dim <= n - 1:
     raise error(
       function,
@@ -41,7 +41,7 @@ def of_points(function: str, name: str, matrix: Any, x: Any, n: int) -> None:
   if x.shape[-2] != n:
     got = f"{name} {matrix.shape} and points {x.shape}"
     raise error(function, f"{name} must have one row for each point", got, "Drop what belongs to no point")
-  _checks.leading(function, name, matrix.shape[:-2], x.shape[:-2], f"{matrix.shape} and {x.shape}")
+  _errors.leading(function, name, matrix.shape[:-2], x.shape[:-2], f"{matrix.shape} and {x.shape}")
 
 
 def weights(function: str, given: Any, name: str, matrix: Any) -> None:
@@ -56,7 +56,7 @@ def weights(function: str, given: Any, name: str, matrix: Any) -> None:
       f"weights {given.shape} and {name} {matrix.shape}",
       f"Give them the shape {matrix.shape}, 0 for a missing entry",
     )
-  _checks.leading(function, "weights", given.shape[:-2], matrix.shape[:-2], f"{given.shape} and {matrix.shape}")
+  _errors.leading(function, "weights", given.shape[:-2], matrix.shape[:-2], f"{given.shape} and {matrix.shape}")
   if known(given):
     w = np.asarray(given, np.float64)
     _none(function, "weights", w, ~np.isfinite(w) | (w < 0), "must be finite and not negative", "0 means missing")
@@ -128,7 +128,7 @@ def allowed(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def real(function: str, name: str, matrix: Any, boolean: bool = False) -> None:
-  _checks.array(function, name, matrix)
+  _errors.array(function, name, matrix)
   dtype = matrix.dtype
   if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer) or (boolean and dtype == np.bool_)):
     raise TypeError(message(function, f"{name} must hold real numbers", f"dtype {dtype}", "Convert it"))

@@ -15,8 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jax_edm import _blocks, _checks, _edm, _fused, _kernels, _ring, _rules, _sweeps
-from jax_edm._kernels import Form
+from jax_edm._pairwise import blocked
+from jax_edm import _errors
+from jax_edm._core import batching
+from jax_edm._pairwise.pallas import rule
+from jax_edm._core import distance
+from jax_edm._pairwise import ring
+from jax_edm._core import derivatives
+from jax_edm._pairwise.pallas import sweeps
+from jax_edm._core.distance import Form
 
 Kind = Literal["sum", "logsumexp"]
 Implementation = Literal["xla", "pallas"]
@@ -40,7 +47,7 @@ class Stream:
     """Reduced, for each member of the batch: of the rows from ``first`` on, against all; None: all rows."""
     return self._reduced(_sum if self.kind == "sum" else _logsumexp, first, None, *arrays)
 
-  def around(self, axis_name: _ring.Axis, *arrays: Any) -> jax.Array:
+  def around(self, axis_name: ring.Axis, *arrays: Any) -> jax.Array:
     """The same, where every device has a part of the rows and a part of the columns."""
     x, where, other, exists, vector, *operands = arrays
     n, m = x.shape[-2], other.shape[-2]
@@ -58,17 +65,17 @@ class Stream:
       return self._reduced(reduce, first, top, x, where, other, exists, vector, *operands)
 
     if self.kind == "sum":
-      return _ring.total(self.caller, partial(visit, _sum), axis_name, (x, where, None, own_operands), block)
-    top = _ring.fold(partial(visit, _top), axis_name, (x, where, None, own_operands), block, jnp.maximum)
-    total = _ring.total(self.caller, partial(visit, _total), axis_name, (x, where, top, own_operands), block)
+      return ring.total(self.caller, partial(visit, _sum), axis_name, (x, where, None, own_operands), block)
+    top = ring.fold(partial(visit, _top), axis_name, (x, where, None, own_operands), block, jnp.maximum)
+    total = ring.total(self.caller, partial(visit, _total), axis_name, (x, where, top, own_operands), block)
     return _log(total, top)
 
   def _reduced(self, reduce: "Reduce", first: Any, top: Any, *arrays: Any) -> jax.Array:
     operands = arrays[5:]
     ranks = (0, 1, 2, 1, 2, 1, 2 if self.columns else 1, *(2 for _ in operands))
     given = (first, top, *arrays)
-    one = partial(self._of_member, reduce, _blocks.members(given, ranks))
-    return _blocks.batched(one, given, ranks, "(p,q)" if self.columns else "(p)")
+    one = partial(self._of_member, reduce, blocked.members(given, ranks))
+    return batching.map_batch(one, given, ranks, "(p,q)" if self.columns else "(p)")
 
   def _of_member(
     self,
@@ -87,63 +94,63 @@ class Stream:
     if self.implementation == "pallas":
       return self._by_kernels(reduce, batch, first, top, x, where, other, exists, vector, *operands)
     # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
-    side = self.block_size or _blocks.side_of_a_tile(n, batch)
+    side = self.block_size or blocked.side_of_a_tile(n, batch)
     symmetric = self.one_set and first is None and reduce is _sum and all(a.shape == (1, 1) for a in operands)
-    if symmetric and _blocks.worth_tiles(n, side) and n > side:
+    if symmetric and blocked.worth_tiles(n, side) and n > side:
       return self._in_tiles(side, x, where, vector, operands)
-    block = self.block_size or (side if symmetric and n <= side else _blocks.rows_in_a_block(n, m * batch))
-    x, other = _edm.filled(x, where), _edm.filled(other, exists)
+    block = self.block_size or (side if symmetric and n <= side else blocked.rows_in_a_block(n, m * batch))
+    x, other = batching.replace_masked(x, where), batching.replace_masked(other, exists)
     vector = _existing(vector, exists)
 
     def rows(start: Any, own: Any) -> jax.Array:
       x, where, top, operands_with_rows = own
-      squared = _rules.edm(self.form, (x, other))
+      squared = derivatives.edm(self.form, (x, other))
       if self.one_set:
         start = start if first is None else start + first
-        squared = jnp.where(_blocks.diagonal(start, squared.shape), 0, squared)
-      present = _blocks.present(where, exists)
+        squared = jnp.where(batching.diagonal(start, squared.shape), 0, squared)
+      present = blocked.present(where, exists)
       own_operands = [a if own is None else own for own, a in zip(operands_with_rows, operands, strict=True)]
       return reduce(self._block(squared, present, own_operands), present, vector, top)
 
     sliced = [a if a.shape[0] == n > 1 else None for a in operands]
-    return _of_existing(_blocks.by_rows(rows, (x, where, top, sliced), block), where, reduce)
+    return _of_existing(blocked.by_rows(rows, (x, where, top, sliced), block), where, reduce)
 
   def _by_kernels(self, reduce: "Reduce", batch: int, first: Any, top: Any, *arrays: Any) -> jax.Array:
     x, where, other, exists, vector, *operands = arrays
-    operands = [_fused.narrowed(a) for a in operands]
-    _fused.check(self.caller, x, other, *operands, *([] if vector is None else [vector]))
-    x, other = _edm.filled(x, where), _edm.filled(other, exists)
+    operands = [rule.narrowed(a) for a in operands]
+    rule.check(self.caller, x, other, *operands, *([] if vector is None else [vector]))
+    x, other = batching.replace_masked(x, where), batching.replace_masked(other, exists)
     vector = _existing(vector, exists)
     if self.one_set and first is None:
       other = exists = None
-    f, numbers, operations, dtype = _fused.taken_apart(self.caller, self.f, operands)
+    f, numbers, operations, dtype = rule.taken_apart(self.caller, self.f, operands)
 
-    def with_operands(*operands: jax.Array) -> _sweeps.Arrays:
-      return _sweeps.Arrays(first, x, other, where, exists, vector, operands)
+    def with_operands(*operands: jax.Array) -> sweeps.Arrays:
+      return sweeps.Arrays(first, x, other, where, exists, vector, operands)
 
-    def pairs(f: Callable[..., jax.Array], z: _sweeps.Arrays) -> _sweeps.Pairs:
+    def pairs(f: Callable[..., jax.Array], z: sweeps.Arrays) -> sweeps.Pairs:
       symmetric = self.one_set and first is None and all(a.shape == (1, 1) for a in z.operands)
-      return _sweeps.Pairs(self.caller, operations, dtype, f, self.form, self.one_set, symmetric)
+      return sweeps.Pairs(self.caller, operations, dtype, f, self.form, self.one_set, symmetric)
 
-    def by_xla(reduce: Reduce, f: Callable[..., jax.Array], z: _sweeps.Arrays, top: Any = None) -> jax.Array:
+    def by_xla(reduce: Reduce, f: Callable[..., jax.Array], z: sweeps.Arrays, top: Any = None) -> jax.Array:
       body, given = replace(self, f=f, implementation="xla"), (z.first, top, z.x, z.where)
       second = (z.x, z.where) if z.y is None else (z.y, z.exists)
       return body._of_member(reduce, batch, *given, *second, z.vector, *z.operands)
 
     if reduce is _sum:
       z = with_operands(*operands, *numbers)
-      out = _fused.total(pairs(f, z), partial(by_xla, _sum, f), z)
+      out = rule.total(pairs(f, z), partial(by_xla, _sum, f), z)
       return _of_existing(out, where, _sum)
     sums = None
     if reduce is not _total:
       z = with_operands(*operands, *numbers)
 
-      def top_and_total(z: _sweeps.Arrays) -> list[jax.Array]:
+      def top_and_total(z: sweeps.Arrays) -> list[jax.Array]:
         top = by_xla(_top, f, z)
         return [top, by_xla(_total, f, z, top)]
 
       exponents = pairs(lambda *tiles: _exponents(f(*tiles), None), z)
-      top, sums = _fused.scaled(exponents, top_and_total, z)
+      top, sums = rule.scaled(exponents, top_and_total, z)
       if reduce is _top:
         return top
     weights = [] if vector is None else [vector[None, :]]
@@ -152,33 +159,33 @@ class Stream:
       weights, operands = (rest[0], rest[1:]) if vector is not None else (None, rest)
       exponents = _exponents(f(squared, *operands), None)
       # A sweep may round otherwise than the one that found the scale: at 1e30 the last digit is 1e23, whose exp is inf.
-      above = exponents - _sweeps.finite(top) + (0 if weights is None else jnp.log(jnp.abs(weights)))
+      above = exponents - sweeps.finite(top) + (0 if weights is None else jnp.log(jnp.abs(weights)))
       above = jnp.where((above > 0) & (above < jnp.inf), above, 0)
       return _exponentials(exponents - lax.stop_gradient(above), weights, top)
 
     z = with_operands(top[:, None], *weights, *operands, *numbers)
-    total = _fused.total(pairs(term, z), partial(by_xla, _sum, term), z, sums)
+    total = rule.total(pairs(term, z), partial(by_xla, _sum, term), z, sums)
     return total if reduce is _total else _log(total, top)
 
   def _in_tiles(self, side: int, x: jax.Array, where: Any, vector: Any, operands: Sequence[jax.Array]) -> jax.Array:
     n, exists = x.shape[0], where
     if n % side:  # the last tile is filled up with points that do not exist
-      x, exists, vector = _blocks.padded((x, jnp.ones(n, bool) if where is None else where, vector), -n % side)
-    x = _edm.filled(x, exists)
+      x, exists, vector = blocked.padded((x, jnp.ones(n, bool) if where is None else where, vector), -n % side)
+    x = batching.replace_masked(x, exists)
     vector = _existing(vector, exists)
 
     def tile(on_diagonal: bool, own: Any, across: Any) -> tuple[jax.Array, jax.Array]:
       (x, where, vector), (other, exists, vector_across) = own, across
-      present = _blocks.present(where, exists)
-      block = self._block(_rules.edm(self.form, (x,) if on_diagonal else (x, other)), present, operands)
+      present = blocked.present(where, exists)
+      block = self._block(derivatives.edm(self.form, (x,) if on_diagonal else (x, other)), present, operands)
       return _sum(block, present, vector_across), _sum_of_columns(block, present, vector)
 
-    return _of_existing(_blocks.by_tiles(tile, (x, exists, vector), side)[:n], where, _sum)
+    return _of_existing(blocked.by_tiles(tile, (x, exists, vector), side)[:n], where, _sum)
 
   def _block(self, squared: jax.Array, present: Any, operands: Sequence[jax.Array]) -> jax.Array:
     if present is not None:  # f and its derivatives never see what does not exist; the points are filled already
       operands = [jnp.where(present, a, jnp.ones_like(a)) for a in operands]
-    block = _checks.elementwise(self.caller, "f", self.f(squared, *operands), squared.shape)
+    block = _errors.elementwise(self.caller, "f", self.f(squared, *operands), squared.shape)
     return block.astype(int) if block.dtype == bool else block
 
 
@@ -203,14 +210,14 @@ def _of_existing(out: jax.Array, where: Any, reduce: Reduce) -> jax.Array:
 
 
 def _sum(block: jax.Array, present: Any, values: Any, _: Any = None) -> jax.Array:
-  return _kernels.dot(*_factors(block, present, values, 1))
+  return distance.dot(*_factors(block, present, values, 1))
 
 
 def _sum_of_columns(block: jax.Array, present: Any, values: Any) -> jax.Array:
-  """``_sum`` of the transposed block; ``(values' block)'`` is faster on a CPU (``_kernels.adjoint``)."""
+  """``_sum`` of the transposed block; ``(values' block)'`` is faster on a CPU (``distance.adjoint``)."""
   block, values = _factors(block, present, values, 0)
-  sums = _kernels.dot(values.T, block)
-  return sums if values.ndim == 1 else _kernels.transposed(sums)
+  sums = distance.dot(values.T, block)
+  return sums if values.ndim == 1 else distance.transposed(sums)
 
 
 def _factors(block: jax.Array, present: Any, values: Any, axis: int) -> list[jax.Array]:
@@ -237,11 +244,11 @@ def _top(block: jax.Array, present: Any, weights: Any, _: Any) -> jax.Array:
 def _total(block: jax.Array, present: Any, weights: Any, top: jax.Array) -> jax.Array:
   """The sum of exponentials on that scale."""
   terms = _exponentials(_exponents(block, present), weights, top[:, None])
-  return terms.sum(1) if weights is None else _kernels.dot(*_wide(terms, weights))
+  return terms.sum(1) if weights is None else distance.dot(*_wide(terms, weights))
 
 
 def _exponentials(exponents: jax.Array, weights: Any, top: jax.Array) -> jax.Array:
-  exponents = exponents - _sweeps.finite(top)
+  exponents = exponents - sweeps.finite(top)
   if weights is not None:
     # What has no weight must not overflow on the scale of the others. (Its weight has a derivative.)
     limit = float(np.log(jnp.finfo(exponents.dtype).max)) - 1
@@ -252,7 +259,7 @@ def _exponentials(exponents: jax.Array, weights: Any, top: jax.Array) -> jax.Arr
 def _log(total: jax.Array, top: jax.Array) -> jax.Array:
   # Selected before the logarithm: masked afterwards, an empty row's derivative is 0 / 0.
   empty = total == 0
-  return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + _sweeps.finite(top))
+  return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + sweeps.finite(top))
 
 
 def _exponents(block: jax.Array, present: Any) -> jax.Array:

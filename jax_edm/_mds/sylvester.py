@@ -28,8 +28,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_edm._kernels import dot
-from jax_edm._rules import safe_root
+from jax_edm._core.distance import dot
+from jax_edm._core.derivatives import safe_root
 
 Spectrum = tuple[jax.Array, jax.Array]  # eigenvalues and eigenvectors, (n,) and (n, n)
 

@@ -3,7 +3,7 @@ r"""The derivative of an EDM itself, as arrays: the question that this project s
 .. math:: \frac{\partial D_{ij}}{\partial x_{kl}} = 2\,(\delta_{ik} - \delta_{jk})\,(x_{il} - x_{jl})
 
 ``edm_jacobian`` is this tensor; ``edm_jvp`` and ``edm_vjp`` contract it with a tangent and with a cotangent, in closed
-form, without ever making it. ``jax_edm._rules`` derives the two; ``docs/derivation.md`` tells the whole story.
+form, without ever making it. ``jax_edm._core.derivatives`` derives the two; ``docs/derivation.md`` tells the whole story.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_edm import _checks, _rules
-from jax_edm._edm import choose_form, dtypes
-from jax_edm._kernels import Points
+from jax_edm import _errors
+from jax_edm._core import derivatives
+from jax_edm._core.edm import choose_form, dtypes
+from jax_edm._core.distance import Points
 
 
 def edm_jacobian(x: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
@@ -45,10 +46,10 @@ def edm_jacobian(x: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[
     Array([[-6., -8.],
            [ 6.,  8.]], dtype=float32)
   """
-  _checks.points("edm_jacobian", "x", x)
+  _errors.points("edm_jacobian", "x", x)
   if y is not None:
-    _checks.points("edm_jacobian", "y", y)
-    _checks.pair("edm_jacobian", x, y)
+    _errors.points("edm_jacobian", "y", y)
+    _errors.pair("edm_jacobian", x, y)
   return _jacobian(x, y)
 
 
@@ -80,16 +81,16 @@ def edm_jvp(x: jax.Array, v: jax.Array, y: jax.Array | None = None, w: jax.Array
     >>> edm_jvp(x, jnp.array([[1.0, 0.0], [0.0, 0.0]]))[0, 1]
     Array(-6., dtype=float32)
   """
-  _checks.points("edm_jvp", "x", x)
-  _checks.same_shape("edm_jvp", "v", v, x.shape, "x")
+  _errors.points("edm_jvp", "x", x)
+  _errors.same_shape("edm_jvp", "v", v, x.shape, "x")
   if (y is None) != (w is None):
-    raise _checks.error(
+    raise _errors.error(
       "edm_jvp", "y and its tangent w go together", "one of them", "Pass both, or neither for one set"
     )
   if y is not None:
-    _checks.points("edm_jvp", "y", y)
-    _checks.pair("edm_jvp", x, y)
-    _checks.same_shape("edm_jvp", "w", w, y.shape, "y")
+    _errors.points("edm_jvp", "y", y)
+    _errors.pair("edm_jvp", x, y)
+    _errors.same_shape("edm_jvp", "w", w, y.shape, "y")
   return _jvp((x,) if y is None else (x, y), (v,) if w is None else (v, w))
 
 
@@ -126,13 +127,13 @@ def edm_vjp(x: jax.Array, g: jax.Array, y: jax.Array | None = None) -> jax.Array
     Array([[-6., -8.],
            [ 6.,  8.]], dtype=float32)
   """
-  _checks.points("edm_vjp", "x", x)
+  _errors.points("edm_vjp", "x", x)
   if y is not None:
-    _checks.points("edm_vjp", "y", y)
-    _checks.pair("edm_vjp", x, y)
+    _errors.points("edm_vjp", "y", y)
+    _errors.pair("edm_vjp", x, y)
   other = x if y is None else y
   batch = jnp.broadcast_shapes(x.shape[:-2], other.shape[:-2])
-  _checks.same_shape("edm_vjp", "g", g, (*batch, x.shape[-2], other.shape[-2]), "the matrix")
+  _errors.same_shape("edm_vjp", "g", g, (*batch, x.shape[-2], other.shape[-2]), "the matrix")
   return _vjp(g, (x,) if y is None else (x, y))
 
 
@@ -156,11 +157,11 @@ def _jacobian(x: jax.Array, y: jax.Array | None) -> jax.Array | tuple[jax.Array,
 
 @jax.jit
 def _jvp(z: Points, w: Points) -> jax.Array:
-  form = choose_form(None, z[0].shape[-1])
+  form = choose_form(None, z[0].shape[-2], z[-1].shape[-2], z[0].shape[-1])
 
   def of_one(*points_and_tangents: jax.Array) -> jax.Array:
     half = len(points_and_tangents) // 2
-    return jax.jvp(lambda *z: _rules.edm(form, z), points_and_tangents[:half], points_and_tangents[half:])[1]
+    return jax.jvp(lambda *z: derivatives.edm(form, z), points_and_tangents[:half], points_and_tangents[half:])[1]
 
   signature = "(n,d),(n,d)->(n,n)" if len(z) == 1 else "(n,d),(m,d),(n,d),(m,d)->(n,m)"
   return _of_each(of_one, signature, z, *z, *w)
@@ -168,10 +169,10 @@ def _jvp(z: Points, w: Points) -> jax.Array:
 
 @jax.jit
 def _vjp(g: jax.Array, z: Points) -> jax.Array | Points:
-  form = choose_form(None, z[0].shape[-1])
+  form = choose_form(None, z[0].shape[-2], z[-1].shape[-2], z[0].shape[-1])
 
   def of_one(g: jax.Array, *z: jax.Array) -> jax.Array | Points:
-    bars = jax.vjp(lambda *z: _rules.edm(form, z), *z)[1](g)
+    bars = jax.vjp(lambda *z: derivatives.edm(form, z), *z)[1](g)
     return bars[0] if len(z) == 1 else bars
 
   signature = "(n,n),(n,d)->(n,d)" if len(z) == 1 else "(n,m),(n,d),(m,d)->(n,d),(m,d)"

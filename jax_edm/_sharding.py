@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jax_edm import _checks
+from jax_edm import _errors
 
 Axes = tuple[str, ...]  # names of axes of a mesh
 
@@ -51,12 +51,12 @@ def by_rows(
       if kernel and _closes_over_the_mesh(f, given):
         advice = 'Make it an operand, or take implementation="xla"'
         expected = 'with implementation="pallas", f must not close over what lies on the Explicit axes of a mesh'
-        raise _checks.error(caller, expected, "a function that does", advice)
+        raise _errors.error(caller, expected, "a function that does", advice)
       return _explicit(function, f, given, result, mesh, kernel)
   elif kernel and (mesh := _mesh(caller, arrays, AxisType.Auto)) and math.prod(_axes(mesh, AxisType.Auto).values()) > 1:
     expected = 'with implementation="pallas" points must not be spread by the compiler, which cannot split a kernel'
     advice = "Call this inside jax.shard_map, or with axis_name=, or on a mesh with Explicit axes"
-    raise _checks.error(caller, expected, f"a mesh with the Auto axes {dict(_axes(mesh, AxisType.Auto))}", advice)
+    raise _errors.error(caller, expected, f"a mesh with the Auto axes {dict(_axes(mesh, AxisType.Auto))}", advice)
   elif cut and (mesh := _mesh(caller, arrays, AxisType.Auto)):
     groups = math.prod(_axes(mesh, AxisType.Auto).values())
     batch = max(math.prod(a.shape[: a.ndim - len(axes)]) for a, axes in given if a is not None)
@@ -151,7 +151,7 @@ def ring_size(caller: str, axis_name: Any) -> int:
     return 1
   if not _names(axis_name) or not all(isinstance(name, str) for name in _names(axis_name)):
     advice = "Pass the name of a mesh axis, as to jax.lax.psum"
-    raise TypeError(_checks.message(caller, "axis_name must be a string, or a tuple of them", repr(axis_name), advice))
+    raise TypeError(_errors.message(caller, "axis_name must be a string, or a tuple of them", repr(axis_name), advice))
   return lax.axis_size(axis_name) if _on_device(axis_name) else 1
 
 
@@ -169,24 +169,24 @@ def around(
     return function(f, *(a for a, _ in given))
   if any(map(_on_device, names)):
     advice = "Name all of them in the axis_names of the shard_map, or none"
-    raise _checks.error(caller, "a shard_map must be over all axes of a ring", f"{axis_name!r}, some of them", advice)
+    raise _errors.error(caller, "a shard_map must be over all axes of a ring", f"{axis_name!r}, some of them", advice)
   meshes = [_mesh(caller, arrays, kind) for kind in (AxisType.Explicit, AxisType.Auto)]
   mesh = next((mesh for mesh in meshes if mesh and set(names) <= set(mesh.axis_names)), None)
   if mesh is None:
     known = sorted({name for mesh in meshes if mesh for name in mesh.axis_names})
     got = f"{axis_name!r}, and " + (f"a mesh with the axes {', '.join(known)}" if known else "no mesh")
     advice = "Put x onto the mesh with jax.device_put, or call this under jax.set_mesh, or inside jax.shard_map"
-    raise _checks.error(caller, "axis_name must be an axis of the mesh on which x lies", got, advice)
+    raise _errors.error(caller, "axis_name must be an axis of the mesh on which x lies", got, advice)
   size = math.prod(mesh.shape[name] for name in names)
   for name, a in zip("xy", (a for a, axes in given if axes in ("nd", "md")), strict=False):
     if a.shape[-2] % size:
       advice = f"Pad to {a.shape[-2] + -a.shape[-2] % size}, and say which of them exist: where for x, where_y for y"
       expected = f"{name} must have a multiple of {size} points, to divide them over the axis {axis_name!r}"
-      raise _checks.error(caller, expected, f"{a.shape[-2]} points", advice)
+      raise _errors.error(caller, expected, f"{a.shape[-2]} points", advice)
   if _closes_over_the_mesh(f, given):
     advice = "Call this inside a jax.shard_map, and pass the value into it as an argument; or make it an operand"
     expected = "on a ring over Explicit axes, f must not close over what lies on the mesh"
-    raise _checks.error(caller, expected, "a function that does", advice)
+    raise _errors.error(caller, expected, "a function that does", advice)
   batch, _ = _placed([role for role in given if role[0] is not None], "", names)
 
   def spec(a: Any, axes: str) -> PartitionSpec:
@@ -259,7 +259,7 @@ def _mesh(caller: str, arrays: Sequence[Any], kind: AxisType) -> Any:
   found = [mesh for mesh in found if _axes(mesh, kind)]
   if kind == AxisType.Explicit and any(mesh.shape != found[0].shape for mesh in found):
     got = " and ".join(dict.fromkeys(str(dict(mesh.shape)) for mesh in found))
-    raise _checks.error(caller, "all arrays must lie on one mesh", got, "Move some of them with jax.device_put")
+    raise _errors.error(caller, "all arrays must lie on one mesh", got, "Move some of them with jax.device_put")
   return found[0] if found else None
 
 

@@ -31,10 +31,10 @@ from jax import lax
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from jax_edm import _files
-from jax_edm._edm import distances, edm
-from jax_edm._fitting import points_from_edm
-from jax_edm._points import classical_mds
+from jax_edm._cli import files
+from jax_edm._core.edm import distances, edm
+from jax_edm._mds.fitting import points_from_edm
+from jax_edm._mds.points import classical_mds
 
 EXTRA = 5  # coordinates of the detour
 PENALTY = (1e-6, 0.02)  # on what stands in them, at the beginning and at the end, in units of the curvature
@@ -78,8 +78,8 @@ class Target(NamedTuple):
 def run(file: Path, dim: int, squared: bool, output: Path, seed: int, method: str) -> list[str]:
   """``python -m jax_edm fit``: read, recover, write; the lines of the report."""
   begin = time.perf_counter()
-  measured = _files.read_distances(file, dim, squared=squared)
-  with _files.all_or_nothing(output) as place:
+  measured = files.read_distances(file, dim, squared=squared)
+  with files.all_or_nothing(output) as place:
     if method == "smacof":
       points = majorize(measured, dim, seed)
     else:
@@ -87,7 +87,7 @@ def run(file: Path, dim: int, squared: bool, output: Path, seed: int, method: st
       with progress(steps(len(measured))) as bar:
         points = recover(target, dim, seed, bar) * target.unit
     header = ",".join(f"x{k + 1}" for k in range(dim))
-    _files.write(place / "points.csv", points.astype(np.float32), header)
+    files.write(place / "points.csv", points.astype(np.float32), header)
     draw(points, measured, place / "fit.png")
   return [
     line("points", f"{len(points):,} in {dim} dimensions, {about_pairs(measured)}"),

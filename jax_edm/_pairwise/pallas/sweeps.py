@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_edm import _kernels
-from jax_edm._kernels import Form
-from jax_edm._tiles import Hardware, Side, Sweep, Tile, View, of_no_chunk
+from jax_edm._core import distance
+from jax_edm._core.distance import Form
+from jax_edm._pairwise.pallas.tile import Hardware, Side, Sweep, Tile, View, of_no_chunk
 
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
-dot = partial(_kernels.dot, preferred_element_type=jnp.float32)
+dot = partial(distance.dot, preferred_element_type=jnp.float32)
 
 
 class Arrays(NamedTuple):
@@ -132,13 +132,13 @@ class _Problem:
     self.d = z.x.shape[1]
     n, m = z.x.shape[0], (z.x if z.y is None else z.y).shape[0]
     self.kinds = ["n" * (a.shape[0] == n > 1) + "m" * (a.shape[1] == m > 1) for a in z.operands]
-    self.chunks, self.width = on.chunks(self.d, pairs.form == "gram")
+    self.chunks, self.width = on.chunks(self.d, pairs.form.entries == "gram")
 
   def run(self, sweep: Sweep) -> list[jax.Array]:
     z, both = self.z, self.pairs.symmetric
     x, y = z.x, z.x if z.y is None else z.y
-    if self.pairs.form == "gram":
-      shift = _kernels.centre(y)
+    if self.pairs.form.entries == "gram":
+      shift = distance.centre(y)
       x, y = x - shift, y - shift
     rows = self._side(x, z.where, self.g, z.vector if both else None, "n")
     columns = self._side(y, z.where if z.y is None else z.exists, self.g if both else None, z.vector, "m")
@@ -151,7 +151,7 @@ class _Problem:
 
   def _side(self, x: jax.Array, exists: Any, g: Any, vector: Any, kind: str) -> Side:
     side = {"points": jnp.pad(x.T, ((0, self.chunks * self.width - self.d), (0, 0)))}
-    if self.pairs.form == "gram":
+    if self.pairs.form.entries == "gram":
       side["squares"] = (x * x).sum(1)[None, :]
     if exists is not None:
       side["exists"] = exists.astype(jnp.int32)[None, :]
@@ -223,7 +223,7 @@ class _Problem:
 
     k = _columns(self.g)
     heights = [(1, 0.0)] * len(summed) + [(self.on.columns(k), 0.0)] * bool(vector)
-    parts = [self.width] if self.pairs.form == "gram" else [1] * self.width
+    parts = [self.width] if self.pairs.form.entries == "gram" else [1] * self.width
     name = "pull_rows" if self.rows else "pull_columns"
     out = self.run(Sweep(name, tile, heights, chunks=self.chunks, parts=parts if points else (), written=len(written)))
     for i, bar in zip(summed, out, strict=False):
@@ -264,7 +264,7 @@ class _Problem:
 
   def _squared(self, view: View) -> jax.Array:
     def of_chunk(c: Any) -> jax.Array:
-      if self.pairs.form == "gram":
+      if self.pairs.form.entries == "gram":
         b, a = (read("points", c * self.width, self.width) for read in (view.passes, view.receives))
         return dot(b.T, a)
       squares = [self._difference(view, c * self.width + k) ** 2 for k in range(self.width)]
@@ -273,14 +273,14 @@ class _Problem:
     out = of_chunk(0)
     if self.chunks > 1:
       out = lax.fori_loop(1, self.chunks, lambda c, out: out + of_chunk(c), out)
-    if self.pairs.form != "gram":
+    if self.pairs.form.entries != "gram":
       return out
     scale = view.receives("squares") + view.passes("squares").T
-    return _kernels.expanded(scale, out, self.d)
+    return distance.expanded(scale, out, self.d)
 
   def _weighted_differences(self, view: View, g: jax.Array, c: Any) -> list[jax.Array]:
     """``sum_b g_ba (a - b)``, for the coordinates of a chunk."""
-    if self.pairs.form == "gram":
+    if self.pairs.form.entries == "gram":
       b, a = (read("points", c * self.width, self.width) for read in (view.passes, view.receives))
       return [a * jnp.sum(g, 0, keepdims=True) - dot(b, g)]
     return [jnp.sum(g * self._difference(view, c * self.width + k), 0, keepdims=True) for k in range(self.width)]

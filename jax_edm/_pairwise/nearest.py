@@ -8,9 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_edm import _blocks, _checks, _devices, _edm, _ring, _rules
-from jax_edm._edm import Method
-from jax_edm._kernels import Form
+from jax_edm._pairwise import blocked
+from jax_edm import _errors
+from jax_edm import _sharding
+from jax_edm._core import batching
+from jax_edm._core import edm as _edm
+from jax_edm._pairwise import ring
+from jax_edm._core import derivatives
+from jax_edm._core.edm import Method
+from jax_edm._core.distance import Form
 
 GROUP = 32  # entries of a row of which the smallest stands for all
 RANKS = (0, 2, 1, 2, 1)  # of the first row, and of the points and masks of one member of a batch
@@ -27,8 +33,8 @@ class Nearest(NamedTuple):
 def nearest(
   x: jax.Array,
   y: jax.Array | None = None,
-  k: int = 1,
   *,
+  k: int = 1,
   where: jax.Array | None = None,
   where_y: jax.Array | None = None,
   method: Method = None,
@@ -75,10 +81,10 @@ def nearest(
            [1]], dtype=int32))
   """
   _edm.check("nearest", x, y, where, where_y, method)
-  m = (x if y is None else y).shape[-2] * _devices.ring_size("nearest", axis_name)
-  _checks.count("nearest", "k", k, max(m - (y is None), 0))
-  _checks.block_size("nearest", block_size)
-  return _nearest(x, y, where, where_y, k, _edm.choose_form(method, x.shape[-1]), block_size, axis_name)
+  m = (x if y is None else y).shape[-2] * _sharding.ring_size("nearest", axis_name)
+  _errors.count("nearest", "k", k, max(m - (y is None), 0))
+  _errors.block_size("nearest", block_size)
+  return _nearest(x, y, where, where_y, k, _edm.choose_form(method, 10**6, 10**6, x.shape[-1]), block_size, axis_name)
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6, 7))
@@ -90,9 +96,9 @@ def _nearest(
   given = [(x, "nd"), (where, "n"), (other, "md"), (where if y is None else where_y, "m")]
   search = _Search(k, form, block_size, y is None)
   if axis_name is None:
-    squared, indices = _devices.by_rows("nearest", lambda _, *arrays: search.of_rows(*arrays), given, "nd", cut=True)
+    squared, indices = _sharding.by_rows("nearest", lambda _, *arrays: search.of_rows(*arrays), given, "nd", cut=True)
   else:
-    squared, indices = _devices.around(
+    squared, indices = _sharding.around(
       "nearest", lambda _, *arrays: search.around(axis_name, *arrays), given, "nd", axis_name
     )
   return Nearest(squared.astype(result), indices)
@@ -112,18 +118,18 @@ class _Search:
       _, j = self._candidates(batch, first, *lax.stop_gradient((x, where, other, exists)))
       return self._chosen(self._measured(batch, x, where, j, other, exists), j)
 
-    batch = _blocks.members((first, *arrays), RANKS)
-    return _blocks.batched(one, (first, *arrays), RANKS, "(p,q),(p,q)")
+    batch = blocked.members((first, *arrays), RANKS)
+    return batching.map_batch(one, (first, *arrays), RANKS, "(p,q),(p,q)")
 
   def around(self, axis_name: Any, *arrays: Any) -> tuple[jax.Array, jax.Array]:
     """The same, where every device has a part of the rows and a part of the columns."""
     x, where, other, exists = arrays
-    n, m, batch = x.shape[-2], other.shape[-2], _blocks.members((None, *arrays), RANKS)
+    n, m, batch = x.shape[-2], other.shape[-2], blocked.members((None, *arrays), RANKS)
 
     def search(source: jax.Array, own: Any, block: Any) -> tuple[jax.Array, jax.Array]:
       first = lax.axis_index(axis_name) * n - source * m if self.one_set else None
       given, search = (first, *own, *block), partial(self._candidates, batch)
-      squared, j = _blocks.batched(search, given, RANKS, "(p,q),(p,q)")
+      squared, j = batching.map_batch(search, given, RANKS, "(p,q),(p,q)")
       spare = [(0, 0)] * (j.ndim - 1) + [(0, self._most - j.shape[-1])]
       squared = jnp.pad(squared, spare, constant_values=jnp.inf)
       return squared, jnp.pad(jnp.where(j < 0, -1, j + source * m), spare, constant_values=-1)
@@ -137,42 +143,42 @@ class _Search:
       (x, where, j), (other, exists) = own, block
       j = j - source * m
       given, ranks = (x, where, j, other, exists), (2, 1, 2, 2, 1)
-      squared = _blocks.batched(partial(self._measured, batch), given, ranks, "(p,q)")
+      squared = batching.map_batch(partial(self._measured, batch), given, ranks, "(p,q)")
       return jnp.where((j >= 0) & (j < m), squared, 0)
 
-    _, j = _ring.fold(search, axis_name, (x, where), (other, exists), better)
-    squared = _ring.total("nearest", measure, axis_name, (x, where, j), (other, exists))
-    return _blocks.batched(self._chosen, (squared, j), (2, 2), "(p,q),(p,q)")
+    _, j = ring.fold(search, axis_name, (x, where), (other, exists), better)
+    squared = ring.total("nearest", measure, axis_name, (x, where, j), (other, exists))
+    return batching.map_batch(self._chosen, (squared, j), (2, 2), "(p,q),(p,q)")
 
   @property
   def _most(self) -> int:
-    return self.k + (SPARE if self.form == "gram" else 0)
+    return self.k + (SPARE if self.form.entries == "gram" else 0)
 
   def _candidates(
     self, batch: int, first: Any, x: jax.Array, where: Any, other: jax.Array, exists: Any
   ) -> tuple[jax.Array, jax.Array]:
     """Some more than the nearest, as the entries see it, and -1 where there are none."""
-    x, other = _edm.filled(x, where), _edm.filled(other, exists)
+    x, other = batching.replace_masked(x, where), batching.replace_masked(other, exists)
 
     def search(start: jax.Array | int, own: Any) -> tuple[jax.Array, jax.Array]:
       x, where = own
-      squared = _finite(_rules.edm(self.form, (x, other)))
-      present = _blocks.present(where, exists)
+      squared = _finite(derivatives.edm(self.form, (x, other)))
+      present = blocked.present(where, exists)
       if present is not None:
         squared = jnp.where(present, squared, jnp.inf)
       if self.one_set:
         start = start if first is None else start + first
-        squared = jnp.where(_blocks.diagonal(start, squared.shape), jnp.inf, squared)
+        squared = jnp.where(batching.diagonal(start, squared.shape), jnp.inf, squared)
       j = _smallest(squared, min(self._most, other.shape[0]))
       squared = jnp.take_along_axis(squared, j, 1)
       return squared, jnp.where(squared == jnp.inf, -1, j)
 
-    block = self.block_size or _blocks.rows_in_a_block(x.shape[0], other.shape[0] * batch)
-    return _blocks.by_rows(search, (x, where), block)
+    block = self.block_size or blocked.rows_in_a_block(x.shape[0], other.shape[0] * batch)
+    return blocked.by_rows(search, (x, where), block)
 
   def _measured(self, batch: int, x: jax.Array, where: Any, j: jax.Array, other: jax.Array, exists: Any) -> jax.Array:
     """Squared distances of the candidates, by differences; 0 where there is none."""
-    x, other = _edm.filled(x, where), _edm.filled(other, exists)
+    x, other = batching.replace_masked(x, where), batching.replace_masked(other, exists)
 
     def measure(_: Any, own: Any) -> jax.Array:
       x, j = own
@@ -180,7 +186,7 @@ class _Search:
       # Selected before the difference: what stands elsewhere reaches nothing.
       return ((x[:, None, :] - jnp.where(there, jnp.take(other, j, 0, mode="clip"), x[:, None, :])) ** 2).sum(2)
 
-    return _blocks.by_rows(measure, (x, j), _blocks.rows_in_a_block(x.shape[0], j.shape[1] * x.shape[1] * batch))
+    return blocked.by_rows(measure, (x, j), blocked.rows_in_a_block(x.shape[0], j.shape[1] * x.shape[1] * batch))
 
   def _chosen(self, squared: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
     squared = jnp.where(j < 0, jnp.inf, squared)

@@ -97,13 +97,6 @@ def padded(tree: Any, by: int) -> Any:
   return jax.tree.map(lambda a: jnp.pad(a, ((0, by), *((0, 0) for _ in a.shape[1:]))), tree)
 
 
-def diagonal(start: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
-  """Where the point of the row, counted from ``start``, is the point of the column."""
-  # Of two vectors: a loop would keep matrices of indices, and read them.
-  i, j = (jnp.arange(size, dtype=jnp.int32) for size in shape)
-  return (i + start)[:, None] == j[None, :]
-
-
 def present(where: jax.Array | None, exists: jax.Array | None) -> jax.Array | None:
   """The pairs of which both points exist; ``None``: all."""
   row = None if where is None else where[:, None]
@@ -119,15 +112,3 @@ def members(arrays: tuple[Any, ...], ranks: tuple[int, ...]) -> int:
   leading = [a.shape[: a.ndim - rank] for a, rank in zip(arrays[1:], ranks[1:], strict=True) if a is not None]
   groups = arrays[0].shape[0] if np.ndim(arrays[0]) else 1
   return math.prod(np.broadcast_shapes(*leading)) // min(groups, GROUPS)
-
-
-def batched(function: Callable[..., Any], arrays: tuple[Any, ...], ranks: tuple[int, ...], results: str) -> Any:
-  """``function`` of each member of the batch; ``ranks`` are those of a member's arrays, which may be ``None``."""
-
-  def of_given(*given: jax.Array) -> Any:
-    left = iter(given)
-    return function(*(None if a is None else next(left) for a in arrays))
-
-  axes = [",".join(f"a{i}{j}" for j in range(rank)) for i, rank in enumerate(ranks) if arrays[i] is not None]
-  signature = ",".join(f"({a})" for a in axes) + "->" + results
-  return jnp.vectorize(of_given, signature=signature)(*(a for a in arrays if a is not None))

@@ -1,26 +1,27 @@
-"""``edm`` and ``distances``: check, canonicalise, choose the form, call the rule."""
+"""``edm`` and ``distances``: check, choose the form, call the rule."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from jax_edm import _blocks, _checks, _devices, _kernels, _rules
-from jax_edm._kernels import Form
-
-Method = Literal["difference", "gram"] | None
+from jax_edm import _errors, _sharding
+from jax_edm._core import batching, derivatives
+from jax_edm._core.distance import Form
+from jax_edm._typing import ArrayLike, Method
 
 SMALL_DIMENSION = 6  # up to here a sum of differences costs no more than a product (benchmarks, "forward")
+SPLIT = 64  # up to so many rows of one set stay together on a device
+FEW_POINTS = 16  # up to here differences, all at once, cost less than a product for each set (benchmarks, "models")
 
 
 def edm(
-  x: jax.Array,
-  y: jax.Array | None = None,
+  x: ArrayLike,
+  y: ArrayLike | None = None,
   *,
-  where: jax.Array | None = None,
-  where_y: jax.Array | None = None,
+  where: ArrayLike | None = None,
+  where_y: ArrayLike | None = None,
   method: Method = None,
 ) -> jax.Array:
   r"""Squared Euclidean distances between every point of ``x`` and every point of ``y``.
@@ -73,15 +74,15 @@ def edm(
            [ 6.,  8.]], dtype=float32)
   """
   check("edm", x, y, where, where_y, method)
-  return _entries(x, y, where, where_y, choose_form(method, x.shape[-1]), False)
+  return _entries(x, y, where, where_y, method, False)
 
 
 def distances(
-  x: jax.Array,
-  y: jax.Array | None = None,
+  x: ArrayLike,
+  y: ArrayLike | None = None,
   *,
-  where: jax.Array | None = None,
-  where_y: jax.Array | None = None,
+  where: ArrayLike | None = None,
+  where_y: ArrayLike | None = None,
   method: Method = None,
 ) -> jax.Array:
   r"""Euclidean distances between every point of ``x`` and every point of ``y``: the root of :func:`edm`.
@@ -122,14 +123,17 @@ def distances(
     Array(False, dtype=bool)
   """
   check("distances", x, y, where, where_y, method)
-  return _entries(x, y, where, where_y, choose_form(method, x.shape[-1]), True)
+  return _entries(x, y, where, where_y, method, True)
 
 
-def choose_form(method: Method, d: int) -> Form:
+def choose_form(method: Method, n: int, m: int, d: int) -> Form:
   """The form for both passes; the one place where it is decided."""
   if method == "difference":
-    return "exact"
-  return "fast" if method is None and d <= SMALL_DIMENSION else "gram"
+    return Form("difference", "difference")
+  if method is None and max(n, m) <= FEW_POINTS:
+    return Form("broadcast", "broadcast")
+  # Of one coordinate XLA makes no product of matrices, and what it makes is not symmetric.
+  return Form("difference" if d <= (SMALL_DIMENSION if method is None else 1) else "gram", "gram")
 
 
 def dtypes(*arrays: jax.Array) -> tuple[jnp.dtype, jnp.dtype]:
@@ -140,53 +144,44 @@ def dtypes(*arrays: jax.Array) -> tuple[jnp.dtype, jnp.dtype]:
 
 def check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) -> tuple[int, ...]:
   """What all functions of points have in common; the leading axes of their matrices."""
-  _checks.points(function, "x", x)
+  _errors.points(function, "x", x)
   batch = x.shape[:-2]
   if y is not None:
-    _checks.points(function, "y", y)
-    batch = _checks.pair(function, x, y)
+    _errors.points(function, "y", y)
+    batch = _errors.pair(function, x, y)
   if where is not None:
-    batch = _checks.mask(function, "where", where, "x", x, batch)
+    batch = _errors.mask(function, "where", where, "x", x, batch)
   if where_y is not None:
     if y is None:
-      raise _checks.error(function, "where_y needs y", "where_y without y", "With one set of points, where= is enough")
-    batch = _checks.mask(function, "where_y", where_y, "y", y, batch)
-  _checks.method(function, method)
+      raise _errors.error(function, "where_y needs y", "where_y without y", "With one set of points, where= is enough")
+    batch = _errors.mask(function, "where_y", where_y, "y", y, batch)
+  _errors.method(function, method)
   return batch
 
 
 @partial(jax.jit, static_argnums=(4, 5))
-def _entries(
-  x: jax.Array, y: jax.Array | None, where: jax.Array | None, where_y: jax.Array | None, form: Form, root: bool
-) -> jax.Array:
+def _entries(x: jax.Array, y: Any, where: Any, where_y: Any, method: Method, root: bool) -> jax.Array:
   result, compute = dtypes(x, *([] if y is None else [y]))
-  x, other = x.astype(compute), (x if y is None else y).astype(compute)
-  exists_across = where if y is None else where_y
+  x, second = x.astype(compute), (x if y is None else y).astype(compute)
+  mask_y = where if y is None else where_y
+  form = choose_form(method, x.shape[-2], second.shape[-2], x.shape[-1])
 
   def matrix(_: None, *arrays: Any) -> jax.Array:
-    return _blocks.batched(one_matrix, arrays, (0, 2, 2, 1, 1), "(p,q)")
+    return batching.map_batch(one_matrix, arrays, (0, 2, 2, 1, 1), "(p,q)")
 
-  def one_matrix(first: Any, x: jax.Array, other: jax.Array, exists: Any, exists_across: Any) -> jax.Array:
-    """``first`` is the index of the first row where the rows are some of one set; None: of two sets, or all of one."""
-    one_set = y is None and first is None
-    z = (filled(x, exists),) if one_set else (filled(x, exists), filled(other, exists_across))
-    entries = _rules.edm(form, z)
-    if y is None and first is not None:
-      entries = jnp.where(_blocks.diagonal(first, entries.shape), 0, entries)
-    for e, axis in ((exists, 1), (exists_across, 0)):
-      if e is not None:
-        entries = jnp.where(jnp.expand_dims(e, axis), entries, 0)
-    return _rules.safe_root(entries) if root else entries
+  def one_matrix(row_offset: Any, x: jax.Array, y_or_x: jax.Array, x_mask: Any, y_mask: Any) -> jax.Array:
+    """``row_offset`` is the index of the first row where the rows are some of one set; None: of two sets, or all."""
+    one_set = y is None and row_offset is None
+    z = (batching.replace_masked(x, x_mask),) if one_set else (batching.replace_masked(x, x_mask), batching.replace_masked(y_or_x, y_mask))
+    entries = derivatives.edm(form, z)
+    if y is None and row_offset is not None:
+      entries = jnp.where(batching.diagonal(row_offset, entries.shape), 0, entries)
+    for mask, axis in ((x_mask, 1), (y_mask, 0)):
+      if mask is not None:
+        entries = jnp.where(jnp.expand_dims(mask, axis), entries, 0)
+    return derivatives.safe_root(entries) if root else entries
 
-  given = [(x, "nd"), (other, "md"), (where, "n"), (exists_across, "m")]
+  given = [(x, "nd"), (second, "md"), (where, "n"), (mask_y, "m")]
   # Of two sets the compiler sees how to split both axes.
-  cut = y is None and x.shape[-2] > _kernels.SMALL
-  return _devices.by_rows("distances" if root else "edm", matrix, given, "nm", cut).astype(result)
-
-
-def filled(x: jax.Array, exists: jax.Array | None) -> jax.Array:
-  """The first point that exists, in the place of every point that does not: finite, and no shift of the centre."""
-  if exists is None or x.shape[0] == 0:
-    return x
-  first = lax.stop_gradient(x[jnp.argmax(exists)])[None, :]
-  return jnp.where(exists[:, None], x, jnp.where(exists.any() & jnp.isfinite(first), first, 0))
+  cut = y is None and x.shape[-2] > SPLIT
+  return _sharding.by_rows("distances" if root else "edm", matrix, given, "nm", cut).astype(result)

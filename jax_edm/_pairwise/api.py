@@ -5,16 +5,20 @@ from typing import Any
 
 import jax
 
-from jax_edm import _checks, _devices, _edm, _reductions
-from jax_edm._edm import Method
-from jax_edm._reductions import Implementation
+from jax_edm import _errors
+from jax_edm import _sharding
+from jax_edm._core import edm as _edm
+from jax_edm._pairwise import reductions
+from jax_edm._core.edm import Method
+from jax_edm._pairwise.reductions import Implementation
 
 
 def pairwise_sum(
   f: Callable[..., jax.Array],
   x: jax.Array,
   y: jax.Array | None = None,
-  *operands: Any,
+  *,
+  args: Any = (),
   values: jax.Array | None = None,
   where: jax.Array | None = None,
   where_y: jax.Array | None = None,
@@ -80,19 +84,20 @@ def pairwise_sum(
     >>> pairwise_sum(lambda D: jnp.exp(-D / 25), x)  # a kernel density
     Array([1.3678794, 1.3678794], dtype=float32)
     >>> target = jnp.array([[0.0, 9.0], [9.0, 0.0]])
-    >>> jax.grad(lambda x: pairwise_sum(lambda D, t: (D - t) ** 2, x, None, target).sum())(x)  # stress
+    >>> jax.grad(lambda x: pairwise_sum(lambda D, t: (D - t) ** 2, x, args=(target,)).sum())(x)  # stress
     Array([[-384., -512.],
            [ 384.,  512.]], dtype=float32)
   """
   options = where, where_y, method, block_size, axis_name, implementation
-  return _reduction("pairwise_sum", "sum", f, x, y, operands, values, *options)
+  return _reduction("pairwise_sum", "sum", f, x, y, args, values, *options)
 
 
 def pairwise_logsumexp(
   f: Callable[..., jax.Array],
   x: jax.Array,
   y: jax.Array | None = None,
-  *operands: Any,
+  *,
+  args: Any = (),
   weights: jax.Array | None = None,
   where: jax.Array | None = None,
   where_y: jax.Array | None = None,
@@ -139,12 +144,12 @@ def pairwise_logsumexp(
     Array([1.], dtype=float32)
   """
   options = where, where_y, method, block_size, axis_name, implementation
-  return _reduction("pairwise_logsumexp", "logsumexp", f, x, y, operands, weights, *options)
+  return _reduction("pairwise_logsumexp", "logsumexp", f, x, y, args, weights, *options)
 
 
 def _reduction(
   name: str,
-  kind: _reductions.Kind,
+  kind: reductions.Kind,
   f: Any,
   x: Any,
   y: Any,
@@ -158,16 +163,16 @@ def _reduction(
   implementation: Any,
 ) -> jax.Array:
   """Checks, and who computes which rows, with what."""
-  _checks.function(name, "f", f)
-  _checks.implementation(name, implementation)
+  _errors.function(name, "f", f)
+  _errors.implementation(name, implementation)
   batch = _edm.check(name, x, y, where, where_y, method)
   m = (x if y is None else y).shape[-2]
-  check_vector = _checks.values if kind == "sum" else _checks.weights
+  check_vector = _errors.values if kind == "sum" else _errors.weights
   vector, batch = check_vector(name, vector, m, batch)
-  operands, devices = list(operands), _devices.ring_size(name, axis_name)
+  operands, devices = list(operands), _sharding.ring_size(name, axis_name)
   for i, a in enumerate(operands):
-    operands[i], batch = _checks.operand(name, i, a, batch, (x.shape[-2], m), m * devices)
-  _checks.block_size(name, block_size)
+    operands[i], batch = _errors.operand(name, i, a, batch, (x.shape[-2], m), m * devices)
+  _errors.block_size(name, block_size)
   result, compute = _edm.dtypes(x, *([] if y is None else [y]))
   x, other = x.astype(compute), (x if y is None else y).astype(compute)
   columns = kind == "sum" and vector is not None and vector.ndim > 1  # of values
@@ -176,19 +181,19 @@ def _reduction(
   out_axes = "nd" if columns else "n"
   # Which operands go with the columns: seen before a device has one row, or one column.
   travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or devices > 1) for a in operands)
-  form = _edm.choose_form(method, x.shape[-1])
+  form = _edm.choose_form(method, 10**6, 10**6, x.shape[-1])
   # None takes kernels where a kept result shows that they win (docs/performance.md): there is none yet. XLA's blocks
   # also do where there is nothing to do.
   empty = 0 in (*batch, *x.shape, *other.shape, *(() if vector is None else vector.shape))
-  kernels: _reductions.Implementation = implementation if implementation and not empty else "xla"
+  kernels: reductions.Implementation = implementation if implementation and not empty else "xla"
 
-  def stream(f: Callable[..., jax.Array]) -> _reductions.Stream:
-    return _reductions.Stream(name, f, y is None, form, block_size, kind, columns, travels, kernels)
+  def stream(f: Callable[..., jax.Array]) -> reductions.Stream:
+    return reductions.Stream(name, f, y is None, form, block_size, kind, columns, travels, kernels)
 
   if axis_name is None:
-    out = _devices.by_rows(
+    out = _sharding.by_rows(
       name, lambda f, *arrays: stream(f).of_rows(*arrays), given, out_axes, True, f, kernels == "pallas"
     )
   else:
-    out = _devices.around(name, lambda f, *arrays: stream(f).around(axis_name, *arrays), given, out_axes, axis_name, f)
+    out = _sharding.around(name, lambda f, *arrays: stream(f).around(axis_name, *arrays), given, out_axes, axis_name, f)
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_edm import _checks, _matrices
+from jax_edm import _errors
+from jax_edm._core import validation
 
 SUFFIXES = (".npy", ".csv")
 TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry and to the diagonal of a matrix
@@ -24,7 +25,7 @@ class UserError(Exception):
 
 
 def error(who: object, expected: str, got: str, advice: str) -> UserError:
-  return UserError(_checks.message(str(who), expected, got, advice))
+  return UserError(_errors.message(str(who), expected, got, advice))
 
 
 def read_points(path: Path) -> np.ndarray:
@@ -207,7 +208,7 @@ def _check_enough(path: Path, measured: np.ndarray, dim: int) -> None:
     raise error(
       path, "every point must have a measured distance", f"none for point {alone[0] + 1}", "Drop it, or measure one"
     )
-  parts = _matrices.parts_of(known)
+  parts = validation.parts_of(known)
   if len(parts) > 1:
     raise error(
       path, "measured distances must connect all points", f"{len(parts)} separate parts", "Fit each part by itself"

@@ -23,7 +23,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as mosaic
 
-from jax_edm._tiles import CHUNK, Side, Sweep, View, added
+from jax_edm._pairwise.pallas.tile import CHUNK, Side, Sweep, View, added
 
 Route = Literal["mosaic", "triton"]
 ROUTES: dict[str, Route] = {"tpu": "mosaic"}  # by platform

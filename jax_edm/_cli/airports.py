@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from jax_edm import _files, _fit
-from jax_edm._points import procrustes
+from jax_edm._cli import files
+from jax_edm._cli import fit
+from jax_edm._mds.points import procrustes
 
 RADIUS = 6371.0  # of the Earth, in km
 FRACTION = 0.1  # of the distances is measured
@@ -40,12 +41,12 @@ class Airports(NamedTuple):
 def run(output: Path, seed: int, count: int | None = None, fraction: float = FRACTION) -> list[str]:
   """``python -m jax_edm``; the lines of the report. ``count`` takes only so many of the airports."""
   begin = time.perf_counter()
-  with _files.all_or_nothing(output) as place:
+  with files.all_or_nothing(output) as place:
     airports = load(count)
     measured = measure(airports.positions, fraction, seed)
-    target = _fit.prepare(measured)
-    with _fit.progress(_fit.steps(len(measured)) + ON_SPHERE.steps) as bar:
-      free = _fit.recover(target, 3, seed, bar)
+    target = fit.prepare(measured)
+    with fit.progress(fit.steps(len(measured)) + ON_SPHERE.steps) as bar:
+      free = fit.recover(target, 3, seed, bar)
       points = descend_on_sphere(free, target, bar)
     free, points = free * target.unit, points * target.unit
     radius = fit_sphere(points)[1]
@@ -55,20 +56,20 @@ def run(output: Path, seed: int, count: int | None = None, fraction: float = FRA
     write_table(airports, aligned, errors, place / "points.csv")
     draw(airports.positions, aligned, place / "map.png")
   return [
-    _fit.line("airports", f"{len(points):,} on a sphere of {RADIUS:,.0f} km, {_fit.about_pairs(measured)}"),
-    _fit.line("noise", f"{NOISE:.0%} of each distance"),
-    _fit.line("gradient check", _fit.gradient_check(points)),
-    _fit.line("stress", f"{_fit.stress(points, measured):.2e} of the root mean square distance"),
-    _fit.line("error", f"{rms(errors):.2f} km root mean square ({rms(free_errors):.2f} km before the sphere)"),
-    _fit.line("radius", f"{radius:,.1f} km, {radius / RADIUS - 1:+.3%} off"),
-    _fit.line("wrote", f"{output / 'points.csv'}, {output / 'map.png'}"),
-    _fit.line("time", f"{time.perf_counter() - begin:.1f} s"),
+    fit.line("airports", f"{len(points):,} on a sphere of {RADIUS:,.0f} km, {fit.about_pairs(measured)}"),
+    fit.line("noise", f"{NOISE:.0%} of each distance"),
+    fit.line("gradient check", fit.gradient_check(points)),
+    fit.line("stress", f"{fit.stress(points, measured):.2e} of the root mean square distance"),
+    fit.line("error", f"{rms(errors):.2f} km root mean square ({rms(free_errors):.2f} km before the sphere)"),
+    fit.line("radius", f"{radius:,.1f} km, {radius / RADIUS - 1:+.3%} off"),
+    fit.line("wrote", f"{output / 'points.csv'}, {output / 'map.png'}"),
+    fit.line("time", f"{time.perf_counter() - begin:.1f} s"),
   ]
 
 
 def load(count: int | None = None) -> Airports:
   """The airports, or ``count`` of them, evenly spread over the table."""
-  with (resources.files("jax_edm") / "data" / "us_airports.csv").open(encoding="utf-8") as file:
+  with (resources.files("jax_edm._cli") / "data" / "us_airports.csv").open(encoding="utf-8") as file:
     rows = list(csv.DictReader(file))
   rows = [rows[k] for k in np.linspace(0, len(rows) - 1, count or len(rows)).astype(int)]
   latitude, longitude = (np.radians([float(row[key]) for row in rows]) for key in ("latitude", "longitude"))
@@ -91,7 +92,7 @@ def rms(errors: np.ndarray) -> float:
   return float(np.sqrt(np.mean(errors**2)))
 
 
-def descend_on_sphere(free: np.ndarray, target: _fit.Target, bar: tqdm) -> np.ndarray:
+def descend_on_sphere(free: np.ndarray, target: fit.Target, bar: tqdm) -> np.ndarray:
   """Points of one sphere, of whatever radius fits the distances best, starting near ``free``."""
   centre, radius = fit_sphere(free)
   up = (free.mean(0) - centre) / np.linalg.norm(free.mean(0) - centre)
@@ -101,10 +102,10 @@ def descend_on_sphere(free: np.ndarray, target: _fit.Target, bar: tqdm) -> np.nd
   params = (_on_sphere((x, jnp.float32(radius))), jnp.float32(radius))
 
   def slope(radius: jax.Array) -> jax.Array:
-    return jax.grad(lambda radius: _fit.squared_stress(_on_sphere((params[0], radius)), target))(radius)
+    return jax.grad(lambda radius: fit.squared_stress(_on_sphere((params[0], radius)), target))(radius)
 
   curvature = (target.curvature, jax.jit(jax.grad(slope))(params[1]))
-  params, _ = _fit.descend(ON_SPHERE, jax.tree.map(lambda a: a[None], params), curvature, target, bar)
+  params, _ = fit.descend(ON_SPHERE, jax.tree.map(lambda a: a[None], params), curvature, target, bar)
   return np.asarray(jax.vmap(_on_sphere)(params)[0], np.float64)
 
 
@@ -120,7 +121,7 @@ def _on_sphere(params: tuple[jax.Array, jax.Array]) -> jax.Array:
   return radius * (from_centre / jnp.linalg.norm(from_centre, axis=1, keepdims=True) - up)
 
 
-ON_SPHERE = _fit.Stage(steps=100, momentum=0.9, dim=3, place=_on_sphere)
+ON_SPHERE = fit.Stage(steps=100, momentum=0.9, dim=3, place=_on_sphere)
 
 
 def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:

@@ -6,8 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_edm import _blocks, _checks, _edm, _matrices, _smacof
-from jax_edm._rules import safe_root
+from jax_edm._core import batching
+from jax_edm import _errors
+from jax_edm._core import edm as _edm
+from jax_edm._core import validation
+from jax_edm._mds import smacof as _smacof
+from jax_edm._core.derivatives import safe_root
 
 
 class Configuration(NamedTuple):
@@ -58,7 +62,7 @@ def stress(
     >>> stress(x, target), jax.grad(stress)(x, target).ravel()
     (Array(1., dtype=float32), Array([ 2., -2.,  0.], dtype=float32))
   """
-  _checks.points("stress", "x", x)
+  _errors.points("stress", "x", x)
   _check_target("stress", "target", target, weights, x)
   return _stress(x, target, weights, bool(squared), bool(normalized))
 
@@ -96,16 +100,16 @@ def guttman_transform(
     >>> bool(stress(x, target) > 10), bool(stress(after, target) < 1e-6)
     (True, True)
   """
-  _checks.points("guttman_transform", "x", x)
+  _errors.points("guttman_transform", "x", x)
   _check_target("guttman_transform", "target", target, weights, x)
   if inverse is not None:
-    n = _matrices.square("guttman_transform", "inverse", inverse)
-    _matrices.of_points("guttman_transform", "inverse", inverse, x, n)
+    n = validation.square("guttman_transform", "inverse", inverse)
+    validation.of_points("guttman_transform", "inverse", inverse, x, n)
     if weights is None:
       advice = "Pass the weights that it belongs to"
-      raise _checks.error("guttman_transform", "inverse needs weights", "inverse without weights", advice)
+      raise _errors.error("guttman_transform", "inverse needs weights", "inverse without weights", advice)
   if inverse is None and weights is not None:
-    _matrices.connected("guttman_transform", "target", weights)
+    validation.connected("guttman_transform", "target", weights)
     inverse = _guttman_inverse(weights)
   return _guttman_transform(x, target, weights, inverse)
 
@@ -134,9 +138,9 @@ def guttman_inverse(weights: jax.Array) -> jax.Array:
     Array([[ 0.25, -0.25],
            [-0.25,  0.25]], dtype=float32)
   """
-  _matrices.square("guttman_inverse", "weights", weights, boolean=True)
-  _matrices.weights("guttman_inverse", weights, "weights", weights)
-  _matrices.connected("guttman_inverse", "weights", weights)
+  validation.square("guttman_inverse", "weights", weights, boolean=True)
+  validation.weights("guttman_inverse", weights, "weights", weights)
+  validation.connected("guttman_inverse", "weights", weights)
   return _guttman_inverse(weights)
 
 
@@ -200,35 +204,35 @@ def points_from_edm(
     True
   """
   name = "points_from_edm"
-  n = _matrices.square(name, "D", D)
-  _matrices.dimension(name, dim, n)
+  n = validation.square(name, "D", D)
+  validation.dimension(name, dim, n)
   _check_target(name, "D", D, weights, None)
-  _matrices.connected(name, "D", weights)
+  validation.connected(name, "D", weights)
   if initial is not None:
-    _checks.points(name, "initial", initial)
-    _matrices.of_points(name, "D", D, initial, n)
+    _errors.points(name, "initial", initial)
+    validation.of_points(name, "D", D, initial, n)
     if initial.shape[-1] != dim:
       got = f"initial {initial.shape} and dim={dim}"
-      raise _checks.error(name, "initial must have dim coordinates", got, "Change one of the two")
-  _checks.positive(name, "restarts", restarts)
-  _checks.positive(name, "max_steps", max_steps)
-  if _matrices.known(tolerance) and not tolerance >= 0:
-    raise _checks.error(name, "tolerance must not be negative", repr(tolerance), "0 takes all of max_steps")
+      raise _errors.error(name, "initial must have dim coordinates", got, "Change one of the two")
+  _errors.positive(name, "restarts", restarts)
+  _errors.positive(name, "max_steps", max_steps)
+  if validation.known(tolerance) and not tolerance >= 0:
+    raise _errors.error(name, "tolerance must not be negative", repr(tolerance), "0 takes all of max_steps")
   if restarts > 1 and key is None:
     advice = "Pass key=jax.random.key(0)"
-    raise _checks.error(name, "key must be given for random starts", f"None, and restarts={restarts}", advice)
+    raise _errors.error(name, "key must be given for random starts", f"None, and restarts={restarts}", advice)
   return _points_from_edm(D, weights, initial, key, tolerance, dim, restarts, max_steps)
 
 
 def _check_target(function: str, name: str, target: Any, weights: Any, x: Any) -> None:
   """A matrix of distances, its weights, and the points that it belongs to."""
-  n = _matrices.square(function, name, target)
-  _matrices.weights(function, weights, name, target)
+  n = validation.square(function, name, target)
+  validation.weights(function, weights, name, target)
   if x is not None:
-    _matrices.of_points(function, name, target, x, n)
+    validation.of_points(function, name, target, x, n)
     if weights is not None:
-      _matrices.of_points(function, "weights", weights, x, n)
-  _matrices.distances(function, name, target, weights)
+      validation.of_points(function, "weights", weights, x, n)
+  validation.distances(function, name, target, weights)
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -285,5 +289,5 @@ def _mapped(function: Any, arrays: tuple[Any, ...], results: str) -> Any:
   given = [a for a in arrays if a is not None]
   result, compute = _edm.dtypes(*(a for a in given if a.dtype != bool))
   arrays = tuple(None if a is None else jnp.asarray(a).astype(compute) for a in arrays)
-  out = _blocks.batched(function, arrays, (2,) * len(arrays), results)
+  out = batching.map_batch(function, arrays, (2,) * len(arrays), results)
   return jax.tree.map(lambda a: a.astype(result) if a.dtype == compute else a, out)

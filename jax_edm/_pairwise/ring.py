@@ -25,7 +25,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from jax_edm import _checks, _rules
+from jax_edm import _errors
+from jax_edm._core import derivatives
+from jax_edm._core.derivatives import varying_axes as varying
+from jax_edm._core.linear import LinearMap, linear
 
 Axis = str | tuple[str, ...]
 
@@ -33,14 +36,14 @@ Axis = str | tuple[str, ...]
 def total(caller: str, f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> Any:
   """``sum_s f(s, own, block of s)``; derivatives with respect to own, block and what f closes over."""
   here = lax.axis_index(axis_name)
-  own, block = _rules.of_one_type((own, block), here)
+  own, block = derivatives.unify_varying_axes((own, block), here)
   closed_over = hoisted(f, here, own, block)[1]
   # They may vary over more axes; then all have to, and f is traced again.
-  own, block = _rules.of_one_type((own, block), here, *closed_over)
+  own, block = derivatives.unify_varying_axes((own, block), here, *closed_over)
   visit, closed_over = hoisted(f, here, own, block)
   if missing := {name for a in closed_over for name in varying(jax.tree.leaves(own)[0]) - varying(a)}:
     names = tuple(sorted(missing))
-    raise _checks.error(
+    raise _errors.error(
       caller,
       "f must not close over what is one and the same on all devices",
       f"a traced value that does not vary over {names}",
@@ -100,7 +103,7 @@ def _round_jvp(f: Callable[..., Any], axis_name: Axis, primals: Any, tangents: A
 
     return _round(visit, axis_name, fixed, *zip(z, g, strict=True))
 
-  return _round(f, axis_name, *primals), _rules.linear(tangent, transpose, primals, tangents[1:])
+  return _round(f, axis_name, *primals), _linear(tangent, transpose, primals, tangents[1:])
 
 
 def _visits(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> tuple[Any, Any]:
@@ -120,7 +123,7 @@ def _visits(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> tup
 
 def fold(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any, merge: Callable[..., Any]) -> Any:
   """``merge`` of all ``f(s, own, block of s)``; without derivatives."""
-  own, block = _rules.of_one_type(lax.stop_gradient((own, block)), lax.axis_index(axis_name))
+  own, block = derivatives.unify_varying_axes(lax.stop_gradient((own, block)), lax.axis_index(axis_name))
   here = lax.axis_index(axis_name)
 
   def step(state: Any, _: None) -> tuple[Any, None]:
@@ -140,12 +143,6 @@ def to_neighbour(tree: Any, axis_name: Axis) -> Any:
   return jax.tree.map(lambda a: lax.ppermute(a, axis_name, pairs), tree)
 
 
-def varying(a: Any) -> frozenset[str]:
-  """The mesh axes over which an array varies, in a shard_map that checks; JAX renamed it after 0.9."""
-  of = jax.typeof(a)
-  return frozenset(of.mat.varying if hasattr(of, "mat") else of.vma)
-
-
 def _split(tree: Any) -> tuple[Any, Any]:
   """What can have a derivative, and the rest; None in the places of the other."""
   moving = jax.tree.map(lambda a: a if jnp.issubdtype(a.dtype, jnp.inexact) else None, tree)
@@ -154,3 +151,15 @@ def _split(tree: Any) -> tuple[Any, Any]:
 
 def _merged(a: Any, b: Any) -> Any:
   return jax.tree.map(lambda p, q: q if p is None else p, a, b, is_leaf=lambda leaf: leaf is None)
+
+
+def _linear(tangent: Any, transpose: Any, c: Any, t: Any) -> Any:
+  """``tangent(c, t)``, linear in ``t``, and its transpose, ``transpose(c, g)``; both of trees."""
+  (constants, of_c), (moving, of_t) = jax.tree.flatten(c), jax.tree.flatten(t)
+  out_tree = jax.tree.structure(jax.eval_shape(tangent, c, t))
+
+  def flat(function: Any, tree: Any) -> Any:
+    k = len(constants)
+    return lambda *a: jax.tree.leaves(function(jax.tree.unflatten(of_c, a[:k]), jax.tree.unflatten(tree, a[k:])))
+
+  return jax.tree.unflatten(out_tree, linear(LinearMap.of(flat(tangent, of_t), flat(transpose, out_tree)), constants, moving))

@@ -6,9 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_edm import _checks, _edm, _matrices, _spectral
-from jax_edm._kernels import dot
-from jax_edm._rules import safe_root
+from jax_edm import _errors
+from jax_edm._core import edm as _edm
+from jax_edm._core import validation
+from jax_edm._mds import sylvester
+from jax_edm._core.distance import dot
+from jax_edm._core.derivatives import safe_root
 
 # What a zero eigenvalue may be from rounding, next to the largest: in eps of what is computed with (up to 16 were seen,
 # for 600 points), and of the entries (up to 1.6).
@@ -60,9 +63,9 @@ def gram_from_edm(D: jax.Array) -> jax.Array:
     Array([[ 1., -1.],
            [-1.,  1.]], dtype=float32)
   """
-  _matrices.square("gram_from_edm", "D", D)
+  validation.square("gram_from_edm", "D", D)
   result, compute = _edm.dtypes(D)
-  return _spectral.gram(jnp.asarray(D).astype(compute)).astype(result)
+  return sylvester.gram(jnp.asarray(D).astype(compute)).astype(result)
 
 
 def edm_from_gram(B: jax.Array) -> jax.Array:
@@ -91,7 +94,7 @@ def edm_from_gram(B: jax.Array) -> jax.Array:
     Array([[0., 4.],
            [4., 0.]], dtype=float32)
   """
-  _matrices.square("edm_from_gram", "B", B)
+  validation.square("edm_from_gram", "B", B)
   result, compute = _edm.dtypes(B)
   B = jnp.asarray(B).astype(compute)
   squares = jnp.diagonal(B, axis1=-2, axis2=-1)
@@ -124,7 +127,7 @@ def classical_mds(D: jax.Array, dim: int) -> ClassicalMDS:
     TypeError: D does not hold real numbers.
 
   Derivatives: all modes, all orders. Those of the points are right for any function of their *distances*, where
-  eigenvalues repeat, too (a regular polygon, a cube): the rule is in ``jax_edm._spectral``, and points turn with D no
+  eigenvalues repeat, too (a regular polygon, a cube): the rule is in ``jax_edm._mds.sylvester``, and points turn with D no
   more than they must. No derivative exists where a kept and a dropped eigenvalue coincide, or a kept one is zero; there
   the two count as if they did not meet, and what comes is finite. The eigenvalues are differentiated by JAX: where they
   repeat, sums over those that do have first derivatives, and there are no second ones.
@@ -139,9 +142,9 @@ def classical_mds(D: jax.Array, dim: int) -> ClassicalMDS:
     >>> found.goodness_of_fit.round(4)
     Array([1., 1.], dtype=float32)
   """
-  n = _matrices.square("classical_mds", "D", D)
-  _matrices.dimension("classical_mds", dim, n)
-  _matrices.distances("classical_mds", "D", D)
+  n = validation.square("classical_mds", "D", D)
+  validation.dimension("classical_mds", dim, n)
+  validation.distances("classical_mds", "D", D)
   return _classical_mds(D, dim)
 
 
@@ -150,11 +153,11 @@ def _classical_mds(D: jax.Array, dim: int) -> ClassicalMDS:
   result, compute = _edm.dtypes(D)
 
   def one(D: jax.Array) -> tuple[jax.Array, ...]:
-    points, values = _spectral.classical_scaling((D + D.T) / 2, dim)
+    points, values = sylvester.classical_scaling((D + D.T) / 2, dim)
     positive, kept = jnp.maximum(values, 0), values[:dim]
     totals = jnp.stack([jnp.abs(values).sum(), positive.sum()])
     fit = jnp.where(totals == 0, 1, positive[:dim].sum() / jnp.where(totals == 0, 1, totals))
-    return points, values, fit, (kept < -_spectral.rounding(values)).sum()
+    return points, values, fit, (kept < -sylvester.rounding(values)).sum()
 
   found = jnp.vectorize(one, signature="(n,n)->(n,k),(n),(g),()")(D.astype(compute))
   points, values, fit, negative = found
@@ -198,9 +201,9 @@ def procrustes(x: jax.Array, y: jax.Array, *, scale: bool = False, reflection: b
     >>> bool(jnp.allclose(found.aligned, moved, atol=1e-5)), found.translation.round(3)
     (True, Array([5., 5.], dtype=float32))
   """
-  _checks.points("procrustes", "x", x)
-  _checks.points("procrustes", "y", y)
-  _checks.matched("procrustes", x, y)
+  _errors.points("procrustes", "x", x)
+  _errors.points("procrustes", "y", y)
+  _errors.matched("procrustes", x, y)
   return _procrustes(x, y, bool(scale), bool(reflection))
 
 
@@ -214,10 +217,10 @@ def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> P
     m = dot(x.T, y)
     u, values, vt = jnp.linalg.svd(m)
     mirrored = jnp.linalg.det(dot(u, vt)) < 0
-    free = values[-1] <= _spectral.rounding(values)  # the last axis may point either way
+    free = values[-1] <= sylvester.rounding(values)  # the last axis may point either way
     sign = jnp.where(mirrored & (free | (not reflection)), -1, 1).astype(m.dtype)
     u, values = u.at[:, -1].multiply(sign), values.at[-1].multiply(sign)
-    rotation = _spectral.nearest_rotation(m, (u, values, vt.T))
+    rotation = sylvester.nearest_rotation(m, (u, values, vt.T))
     s = jnp.ones((), m.dtype)
     if scaled:
       size = (x * x).sum()
@@ -255,7 +258,7 @@ def is_edm(D: jax.Array, *, tolerance: float | None = None) -> jax.Array:
     >>> bool(is_edm(D)), bool(is_edm(D**2))  # 1 + 4 < 9: the roots of D**2 break the triangle inequality
     (True, False)
   """
-  _matrices.square("is_edm", "D", D)
+  validation.square("is_edm", "D", D)
   D, values, limit = _spectrum(D, tolerance)
   largest = jnp.abs(D).max((-1, -2), initial=0)
   hollow = jnp.abs(jnp.diagonal(D, axis1=-2, axis2=-1)).max(-1, initial=0) <= limit * largest
@@ -290,8 +293,8 @@ def embedding_dimension(D: jax.Array, *, tolerance: float | None = None) -> jax.
     >>> int(embedding_dimension(edm(in_a_plane)))
     2
   """
-  _matrices.square("embedding_dimension", "D", D)
-  _matrices.distances("embedding_dimension", "D", D)
+  validation.square("embedding_dimension", "D", D)
+  validation.distances("embedding_dimension", "D", D)
   _, values, limit = _spectrum(D, tolerance)
   return (values > limit * jnp.abs(values).max(-1, initial=0, keepdims=True)).sum(-1)
 
@@ -300,7 +303,7 @@ def _spectrum(D: jax.Array, tolerance: float | None) -> tuple[jax.Array, jax.Arr
   """D as it is computed with, the eigenvalues of its Gram matrix, and the tolerance."""
   result, compute = _edm.dtypes(D)
   D = jax.lax.stop_gradient(jnp.asarray(D).astype(compute))
-  values = jnp.linalg.eigvalsh(_spectral.gram(D)) if D.shape[-1] else D.sum(-1)
+  values = jnp.linalg.eigvalsh(sylvester.gram(D)) if D.shape[-1] else D.sum(-1)
   if tolerance is None:
     tolerance = float(ROUNDING * jnp.finfo(compute).eps + OF_ENTRIES * jnp.finfo(result).eps)
   return D, values, tolerance

@@ -32,10 +32,10 @@ from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 from jax.scipy.sparse.linalg import cg
 
-from jax_edm import _spectral
-from jax_edm._kernels import dot
-from jax_edm._pairwise import pairwise_sum
-from jax_edm._rules import safe_root
+from jax_edm._mds import sylvester
+from jax_edm._core.distance import dot
+from jax_edm._pairwise.api import pairwise_sum
+from jax_edm._core.derivatives import safe_root
 
 EXTRA = 1  # coordinates of the detour
 SOLVER_STEPS = 1000  # of conjugate gradients, at most
@@ -51,7 +51,7 @@ def stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool = False) -> jax
     residual = (D if squared else safe_root(D)) - t
     return w[0] * residual**2 if w else residual**2
 
-  return pairwise_sum(term, x, None, *given(t, w)).sum() / 2
+  return pairwise_sum(term, x, args=tuple(given(t, w))).sum() / 2
 
 
 def half_gradient(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
@@ -63,7 +63,7 @@ def half_gradient(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
     return w[0] * (1 - ratio) if w else 1 - ratio
 
   x = x - x.mean(0)
-  sums = pairwise_sum(factor, x, None, *given(t, w), values=jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1))
+  sums = pairwise_sum(factor, x, args=tuple(given(t, w)), values=jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1))
   return sums[:, -1:] * x - sums[:, :-1]
 
 
@@ -123,7 +123,7 @@ def search(
   wide = min(dim + EXTRA, n - 1)
   inverse = None if w is None else inverse_laplacian(w)
   if initial is None:
-    own, _ = _spectral.classical_scaling(filled(t, w) ** 2, wide)
+    own, _ = sylvester.classical_scaling(filled(t, w) ** 2, wide)
   else:  # a coordinate that is zero stays zero
     own = jnp.pad(initial - initial.mean(0), ((0, 0), (0, wide - dim)))
   starts = own[None]
@@ -203,11 +203,11 @@ def _stationary_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
   return x, dx
 
 
-def off_the_rigid_motions(x: jax.Array, spectrum: _spectral.Spectrum, v: jax.Array) -> jax.Array:
+def off_the_rigid_motions(x: jax.Array, spectrum: sylvester.Spectrum, v: jax.Array) -> jax.Array:
   """The part of ``v`` that is orthogonal to all translations of x, and to all turns ``x S`` with S antisymmetric."""
   v, square = v - v.mean(0), dot(x.T, x)
   turn = dot(x.T, v)
-  return v - dot(x, _spectral.sylvester(square, square, turn - turn.T, spectrum, spectrum))
+  return v - dot(x, sylvester.sylvester(square, square, turn - turn.T, spectrum, spectrum))
 
 
 @jax.custom_vjp

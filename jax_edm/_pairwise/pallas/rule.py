@@ -18,8 +18,11 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-from jax_edm import _checks, _ring, _rules, _sweeps
-from jax_edm._sweeps import Arrays, Pairs
+from jax_edm import _errors
+from jax_edm._pairwise import ring
+from jax_edm._core import derivatives
+from jax_edm._pairwise.pallas import sweeps
+from jax_edm._pairwise.pallas.sweeps import Arrays, Pairs
 
 PLATFORMS = ("tpu", "cuda")
 INTERPRETED: Any = None  # in tests: where other platforms run the kernels, (route, interpret)
@@ -97,7 +100,7 @@ def _jvp(arrays: Leaves, tangents: Sequence[Any], *, kernel: Kernel) -> tuple[Le
   if any(name.startswith("custom_vjp") for name in kernel.pairs.operations):
     expected = 'with implementation="pallas" f must have forward mode'
     got = "a function with a jax.custom_vjp, which has none"
-    raise _checks.error(kernel.pairs.caller, expected, got, f"Write it with jax.custom_jvp, or take {XLA}")
+    raise _errors.error(kernel.pairs.caller, expected, got, f"Write it with jax.custom_jvp, or take {XLA}")
 
   def tangent(arrays: Leaves, t: Leaves) -> Leaves:
     return jax.jvp(_of_some(kernel.by_xla, arrays, moving), [arrays[i] for i in moving], t)[1]
@@ -106,7 +109,7 @@ def _jvp(arrays: Leaves, tangents: Sequence[Any], *, kernel: Kernel) -> tuple[Le
     return list(kernel_p.bind(*arrays, *g, kernel=kernel.transposed(moving, len(arrays))))
 
   out, given, t = kernel_p.bind(*arrays, kernel=kernel), list(arrays), [tangents[i] for i in moving]
-  return out, tangent(given, t) if kernel.pull is None else _rules.linear(tangent, transpose, given, t)
+  return out, tangent(given, t) if kernel.pull is None else ring._linear(tangent, transpose, given, t)
 
 
 def _transposed(g: Sequence[Any], *arrays: Any, kernel: Kernel) -> list[Any]:
@@ -129,17 +132,17 @@ def _batched(arrays: Leaves, axes: Sequence[Any], *, kernel: Kernel) -> tuple[Le
 
 def _lowered(platform: str | None, ctx: Any, *arrays: Any, kernel: Kernel) -> Any:
   # Here, since importing Pallas takes a second.
-  from jax_edm import _pallas
+  from jax_edm._pairwise.pallas import hardware
 
   pairs = kernel.pairs
-  if platform in _pallas.ROUTES:
-    on = _pallas.On(_pallas.ROUTES[platform])
+  if platform in hardware.ROUTES:
+    on = hardware.On(hardware.ROUTES[platform])
   elif platform is None and INTERPRETED:
-    on = _pallas.On(*INTERPRETED)
+    on = hardware.On(*INTERPRETED)
   else:
-    expected = f'implementation="pallas" has kernels for {" and ".join(_pallas.ROUTES)}, with jax {jax.__version__}'
+    expected = f'implementation="pallas" has kernels for {" and ".join(hardware.ROUTES)}, with jax {jax.__version__}'
     got = f"a program for {' and '.join(ctx.module_context.platforms)}"
-    raise _checks.error(pairs.caller, expected, got, WAY_OUT)
+    raise _errors.error(pairs.caller, expected, got, WAY_OUT)
 
   def run(*arrays: jax.Array) -> Leaves:
     with jax.enable_x64(False):
@@ -149,13 +152,13 @@ def _lowered(platform: str | None, ctx: Any, *arrays: Any, kernel: Kernel) -> An
   try:
     if on.route == "triton" and SELECT in pairs.operations:
       raise ValueError(f"no {SELECT}")
-    with _pallas.lowering():
+    with hardware.lowering():
       return mlir.lower_fun(run, multiple_results=True)(ctx, *arrays)
   except Exception as e:  # of many kinds
     expected = f'with implementation="pallas", all must be what Pallas can lower for {platform or on.route}'
     reason = str(e).split("\n")[0].split(". Please file")[0]
     got = f"{type(e).__name__}, {reason}, of a kernel with {', '.join(pairs.operations) or 'no operations'} in f"
-    raise _checks.error(pairs.caller, expected, got, WAY_OUT) from e
+    raise _errors.error(pairs.caller, expected, got, WAY_OUT) from e
 
 
 kernel_p.def_impl(_run)
@@ -177,7 +180,7 @@ def total(pairs: Pairs, by_xla: Callable[[Arrays], jax.Array], z: Arrays, value:
       expected = 'with implementation="pallas" sums must be of floating numbers, or count where f is true'
       got = f"sums of dtype {out.dtype}"
       raise TypeError(
-        _checks.message(pairs.caller, expected, got, f"Convert what f returns, and values, or take {XLA}")
+        _errors.message(pairs.caller, expected, got, f"Convert what f returns, and values, or take {XLA}")
       )
     leaves = lax.stop_gradient(leaves)
   else:
@@ -186,11 +189,11 @@ def total(pairs: Pairs, by_xla: Callable[[Arrays], jax.Array], z: Arrays, value:
   def run(on: Any, leaves: Leaves) -> Leaves:
     if value is not None:
       return leaves[-1:]
-    return [_sweeps.total(pairs, on, unflatten(leaves))]
+    return [sweeps.total(pairs, on, unflatten(leaves))]
 
   def pull(on: Any, leaves: Leaves, g: Leaves, moving: Sequence[int]) -> Leaves:
     z, wanted = unflatten(leaves[:count]), unflatten([i in moving for i in range(count)])
-    return jax.tree.leaves(_sweeps.pull(pairs, on, z, g[0], wanted))
+    return jax.tree.leaves(sweeps.pull(pairs, on, z, g[0], wanted))
 
   known = [] if value is None else [lax.stop_gradient(value)]
   kernel = Kernel(pairs, run, lambda *leaves: [by_xla(unflatten(leaves[:count]))], pull)
@@ -203,7 +206,7 @@ def scaled(pairs: Pairs, by_xla: Callable[[Arrays], Leaves], z: Arrays) -> tuple
   unflatten = partial(jax.tree.unflatten, tree)
 
   def run(on: Any, leaves: Leaves) -> Leaves:
-    return _sweeps.scaled(pairs, on, unflatten(leaves))
+    return sweeps.scaled(pairs, on, unflatten(leaves))
 
   kernel = Kernel(pairs, run, lambda *leaves: by_xla(unflatten(leaves)), None)
   top, sums = kernel_p.bind(*leaves, kernel=kernel)
@@ -216,15 +219,15 @@ def check(caller: str, *arrays: Any) -> None:
     floating = jnp.issubdtype(a.dtype, jnp.floating) and a.dtype.itemsize <= 4
     if not (floating or a.dtype in (np.bool_, np.int32)):
       expected = 'with implementation="pallas" numbers must be booleans, int32, or floating and of 32 bits at most'
-      raise TypeError(_checks.message(caller, expected, f"dtype {a.dtype}", f"Convert them, or take {XLA}"))
+      raise TypeError(_errors.message(caller, expected, f"dtype {a.dtype}", f"Convert them, or take {XLA}"))
   _check_devices(caller, arrays)
 
 
 def _check_devices(caller: str, arrays: Sequence[Any]) -> None:
-  if axes := {name for a in arrays for name in _ring.varying(a)}:
+  if axes := {name for a in arrays for name in ring.varying(a)}:
     expected = 'with implementation="pallas" a jax.shard_map around this must not check what varies over its axes'
     advice = f"Pass check_vma=False to it, or take {XLA}"
-    raise _checks.error(caller, expected, f"arrays that vary over {', '.join(sorted(axes))}", advice)
+    raise _errors.error(caller, expected, f"arrays that vary over {', '.join(sorted(axes))}", advice)
 
 
 class Apart(NamedTuple):
@@ -244,13 +247,13 @@ def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> "Apart"
   with jax.enable_x64(False):
     given = [jax.ShapeDtypeStruct((), a.dtype) for a in (jnp.zeros((), jnp.float32), *map(_plain, operands))]
     try:
-      closed = jax.make_jaxpr(lambda *given: _checks.elementwise(caller, "f", f(*given), ()))(*given)
+      closed = jax.make_jaxpr(lambda *given: _errors.elementwise(caller, "f", f(*given), ()))(*given)
     except (TypeError, ValueError, IndexError) as e:
       if str(e).startswith(f"{caller}: "):
         raise
       expected = 'with implementation="pallas" f must be a function of one pair, too'
       got = f"{type(e).__name__} for scalars: {str(e).splitlines()[0]}"
-      raise _checks.error(caller, expected, got, f"Leave axes and shapes to this function, or take {XLA}") from e
+      raise _errors.error(caller, expected, got, f"Leave axes and shapes to this function, or take {XLA}") from e
   jaxpr, known = closed.jaxpr, set(closed.jaxpr.constvars)
   outside, inside = [], []
   for equation in jaxpr.eqns:
@@ -271,7 +274,7 @@ def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> "Apart"
     if a.shape:
       expected = 'with implementation="pallas" f may close over numbers, and take entries of arrays'
       advice = f"Add terms in a Python loop, a[k] of each k, or take {XLA}"
-      raise _checks.error(caller, expected, f"an array of shape {a.shape} that meets D as a whole", advice)
+      raise _errors.error(caller, expected, f"an array of shape {a.shape} that meets D as a whole", advice)
 
   dtypes = [a.dtype for a in (*given[1:], *numbers)]
 

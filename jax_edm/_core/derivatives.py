@@ -1,0 +1,243 @@
+r"""How JAX differentiates an EDM.
+
+Rows are points: ``X`` is n x d, ``Y`` is m x d, and ``D_ij = |x_i - y_j|^2``. Write
+
+.. math::
+    B(X,Y; U,V)_{ij} &= \langle x_i - y_j,\; u_i - v_j \rangle && (n \times m) \\
+    P(G; X,Y) &= (\operatorname{diag}(G1)X - GY,\;\; \operatorname{diag}(G'1)Y - G'X) && (n \times d,\; m \times d)
+
+B is bilinear and symmetric in its two pairs, and ``D = B(X,Y; X,Y)``, so the tangent of D is
+
+.. math:: dD = 2 B(X,Y; dX,dY).
+
+P is the adjoint of B. With a cotangent G,
+
+.. math::
+    \langle G, B(X,Y; U,V) \rangle
+      &= \sum_{ij} G_{ij} \langle x_i - y_j, u_i - v_j \rangle \\
+      &= \sum_i \langle u_i, \textstyle\sum_j G_{ij} (x_i - y_j) \rangle
+       + \sum_j \langle v_j, \textstyle\sum_i G_{ij} (y_j - x_i) \rangle
+       = \langle P(G; X,Y), (U,V) \rangle,
+
+so the cotangent of ``(X, Y)`` is ``2 P(G; X,Y)``. Where the two sets are one, Y = X, both parts fall on X:
+
+.. math:: \bar X = 2\,(\operatorname{diag}(G1 + G'1) - G - G')\,X.
+
+The 2 is that of ``d|v|^2 = 2<v, dv>``, and it stands alone: a 4 appears only if G is symmetric and written once.
+
+Second order needs nothing new. B and P are bilinear, and their partial maps are adjoint to each other:
+
+====================================  ==========================  =======================
+linear map                            transpose                   used for
+====================================  ==========================  =======================
+``(U,V) -> B(X,Y; U,V)``              ``G -> P(G; X,Y)``          tangents of D and B
+``G     -> P(G; X,Y)``                ``(U,V) -> B(X,Y; U,V)``    tangents of P, in G
+``(X,Y) -> P(G; X,Y)``                itself                      tangents of P, in X, Y
+====================================  ==========================  =======================
+
+Each row of the table is a ``LinearMap`` below, with its transpose, and with its derivative in what it holds constant:
+B is symmetric and P is bilinear, so that is another row. D is a ``Function``, whose tangent is the first of them.
+Derivatives of every order, in every mode, run the three array functions of ``distance`` and nothing else; JAX never
+transposes one of them by itself.
+
+The reverse rule of D is a ``jax.custom_vjp``. JAX refuses forward mode to such a function, and derives the transpose of
+the tangent of a ``jax.custom_jvp`` by itself; ``linear`` is the bridge between the two.
+"""
+
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_edm._core import distance
+from jax_edm._core.distance import Form, Points, Side, Sides
+from jax_edm._core.linear import Arrays, Function, LinearMap, Tangents, call, linear
+
+
+def edm(form: Form, z: Points) -> jax.Array:
+  """``D`` of ``z``, ``(x,)`` or ``(x, y)``, in every mode."""
+  if any(0 in x.shape for x in z):  # nothing to differentiate
+    return z[0].sum(1)[:, None] + z[-1].sum(1)[None, :]
+  return call(_edm(form, len(z)), *jax.tree.leaves(distance.prepared(form, unify_varying_axes(z))))[0]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def reverse_edm(form: Form, z: Sides) -> jax.Array:
+  """D with the hand-derived reverse rule, ``G -> 2 P(G; X,Y)``, in reverse mode only."""
+  return distance.squared(form, z)
+
+
+def _reverse_edm_fwd(form: Form, z: Sides) -> tuple[jax.Array, Sides]:
+  return distance.squared(form, z), z
+
+
+def _reverse_edm_bwd(form: Form, z: Sides, g: jax.Array) -> tuple[Any]:
+  """2 (diag(G1 + G'1) - G - G') X for one set. The 2 goes to G, where it fuses."""
+  cotangents = distance.adjoint(form, 2 * g, z)
+  return (tuple(jax.tree.map(jnp.zeros_like, side)._replace(x=x) for side, x in zip(z, cotangents, strict=True)),)
+
+
+reverse_edm.defvjp(_reverse_edm_fwd, _reverse_edm_bwd)
+
+
+# Constants are the leaves of the sides, or a cotangent; what moves are points, or a cotangent.
+
+
+@cache
+def _edm(form: Form, sets: int) -> Function:
+  def tangent(leaves: Arrays, tangents: Tangents) -> Arrays:
+    return linear(_tangent(form, sets), leaves, _points(_sides(sets, _filled(leaves, tangents))))
+
+  return Function(lambda *leaves: [distance.squared(form, _sides(sets, leaves))], tangent)
+
+
+@cache
+def _tangent(form: Form, sets: int) -> LinearMap:
+  """``(U,V) -> 2 B(X,Y; U,V)``, whose transpose is the reverse rule."""
+
+  def apply(*arrays: jax.Array) -> Arrays:
+    z, w = arrays[:-sets], arrays[-sets:]
+    return [2 * distance.bilinear(form, _sides(sets, z), w)]
+
+  def in_constants(z: Arrays, w: Arrays, dz: Tangents) -> Arrays:
+    return [2 * b for b in linear(_bilinear(form, sets), _leaves(form, w), _moved(sets, z, dz))]
+
+  return LinearMap(apply, lambda: _reverse(form, sets), in_constants, partial(_matrix, form, sets))
+
+
+@cache
+def _reverse(form: Form, sets: int) -> LinearMap:
+  """``G -> 2 P(G; X,Y)``, as ``reverse_edm`` has it."""
+
+  def apply(*arrays: jax.Array) -> Arrays:
+    *z, g = arrays
+    return _points(jax.vjp(partial(reverse_edm, form), _sides(sets, z))[1](g)[0])
+
+  def in_constants(z: Arrays, g: Arrays, dz: Tangents) -> Arrays:
+    return linear(_adjoint_in_points(form), [2 * g[0]], _moved(sets, z, dz))
+
+  return LinearMap(apply, lambda: _tangent(form, sets), in_constants, partial(_points_of, sets))
+
+
+@cache
+def _bilinear(form: Form, sets: int) -> LinearMap:
+  """``(U,V) -> B(X,Y; U,V)``."""
+
+  def apply(*arrays: jax.Array) -> Arrays:
+    return [distance.bilinear(form, _sides(sets, arrays[:-sets]), arrays[-sets:])]
+
+  def in_constants(z: Arrays, w: Arrays, dz: Tangents) -> Arrays:
+    return linear(_bilinear(form, sets), _leaves(form, w), _moved(sets, z, dz))
+
+  return LinearMap(apply, lambda: _adjoint(form, sets), in_constants, partial(_matrix, form, sets))
+
+
+@cache
+def _adjoint(form: Form, sets: int) -> LinearMap:
+  """``G -> P(G; X,Y)``."""
+
+  def apply(*arrays: jax.Array) -> Arrays:
+    *z, g = arrays
+    return distance.adjoint(form, g, _sides(sets, z))
+
+  def in_constants(z: Arrays, g: Arrays, dz: Tangents) -> Arrays:
+    return linear(_adjoint_in_points(form), g, _moved(sets, z, dz))
+
+  return LinearMap(apply, lambda: _bilinear(form, sets), in_constants, partial(_points_of, sets))
+
+
+@cache
+def _adjoint_in_points(form: Form) -> LinearMap:
+  """``(X,Y) -> P(G; X,Y)``, its own transpose."""
+
+  def apply(g: jax.Array, *z: jax.Array) -> Arrays:
+    return distance.adjoint(form, g, distance.prepared(form, z))
+
+  def in_constants(g: Arrays, z: Arrays, dg: Tangents) -> Arrays:
+    return linear(_adjoint(form, len(z)), _leaves(form, z), _filled(g, dg))
+
+  return LinearMap(apply, lambda: _adjoint_in_points(form), in_constants, lambda g, *z: z)
+
+
+def _sides(sets: int, leaves: Sequence[Any]) -> Sides:
+  """The sides of which these are the leaves: the points alone, or squares and keys as well."""
+  if len(leaves) == sets:
+    return tuple(map(Side, leaves))
+  each = len(leaves) // sets
+  rows = [leaves[k * each : (k + 1) * each] for k in range(sets)]
+  return tuple(Side(x, squares, (first, second)) for x, squares, first, second in rows)
+
+
+def _leaves(form: Form, points: Arrays) -> Arrays:
+  return jax.tree.leaves(distance.prepared(form, tuple(points)))
+
+
+def _points(z: Sides) -> list[jax.Array]:
+  return [side.x for side in z]
+
+
+def _moved(sets: int, z: Arrays, dz: Tangents) -> list[jax.Array]:
+  """The tangents of the points; squares and keys have none of their own."""
+  return _filled(_points(_sides(sets, z)), _points(_sides(sets, dz)))
+
+
+def _filled(arrays: Arrays, tangents: Tangents) -> list[jax.Array]:
+  return [lax.full_like(a, 0) if t is None else t for a, t in zip(arrays, tangents, strict=True)]
+
+
+def _matrix(form: Form, sets: int, *arrays: jax.Array) -> Arrays:
+  return [distance.squared(form, _sides(sets, arrays[:-sets]))]
+
+
+def _points_of(sets: int, *arrays: jax.Array) -> Arrays:
+  return _points(_sides(sets, arrays[:-1]))
+
+
+def unify_varying_axes(z: Any, *more: jax.Array) -> Any:
+  """Under ``shard_map``: all leaves vary over the mesh axes over which any of them does, or ``more``.
+
+  JAX sums a cotangent over the axes over which its set did not vary.
+  """
+  together = frozenset().union(*map(varying_axes, [*jax.tree.leaves(z), *more]))
+
+  def unified(a: jax.Array) -> jax.Array:
+    missing = tuple(sorted(together - varying_axes(a)))
+    return lax.pcast(a, missing, to="varying") if missing else a
+
+  return jax.tree.map(unified, z)
+
+
+def varying_axes(a: Any) -> frozenset[str]:
+  """The mesh axes over which an array varies, in a shard_map that checks; JAX renamed it after 0.9."""
+  of = jax.typeof(a)
+  return frozenset(of.mat.varying if hasattr(of, "mat") else of.vma)
+
+
+def safe_root(squared: jax.Array) -> jax.Array:
+  """The root, with zero for its derivatives, of every order, where it is zero.
+
+  What :func:`jax_edm.distances` is of :func:`jax_edm.edm`, for functions of squared distances.
+
+  Args:
+    squared: any shape, of a floating type; NaN where it is negative.
+
+  Returns:
+    ``sqrt(squared)``, of the same shape and dtype.
+
+  Derivatives: all modes, all orders; those of the root, and **zero** at zero, where ``jnp.sqrt`` gives NaN or infinity.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jax_edm import pairwise_sum, safe_root
+    >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 4.0]])
+    >>> jax.grad(lambda x: pairwise_sum(safe_root, x)[0])(x)
+    Array([[-1.2, -1.6],
+           [ 0.6,  0.8],
+           [ 0.6,  0.8]], dtype=float32)
+  """
+  zero = squared == 0
+  # Selected before the root, and not only after it: inf * 0, masked afterwards, is NaN.
+  return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))

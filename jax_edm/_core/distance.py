@@ -1,0 +1,297 @@
+r"""The array functions: squared distances ``D``, the form ``B`` and its adjoint ``P``.
+
+Plain functions of arrays: they know nothing of derivatives (``derivatives`` takes those by hand), of batches or of
+checks. One set of points measured against itself is a tuple of one ``Side``, two sets are a tuple of two; ``x`` is
+``(n, d)``, ``y`` is ``(m, d)``, ``g`` is ``(n, m)``, all of one dtype, float32 or float64.
+
+Two rows *coincide* where all their coordinates are equal. Such a pair contributes nothing, exactly: its entry of D and
+of B is zero, and P takes no notice of its entry of G, not even of infinity. Where entries come from products, equality
+is that of a key of 64 bits, which is made of the bits of the coordinates, once for each point.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Way = Literal["difference", "gram", "broadcast"]
+Points = tuple[jax.Array, ...]
+
+CHUNK = 8  # coordinates in one fused loop: 8 vectorise on a CPU, 16 at once run about four times slower
+SYMMETRIC = 64  # up to so many points G + G' costs nothing, and saves one of the two products
+WIDTH = 32  # LLVM unrolls the sum over fewer coordinates: it runs no faster, and compiles for twice as long
+
+
+@dataclass(frozen=True)
+class Form:
+  """How entries (``D``, ``B``) and contractions (``P``) are computed.
+
+  ``difference``: sums of differences, one coordinate at a time; ``broadcast``: the same, all at once, for few points;
+  ``gram``: products of centred points.
+  """
+
+  entries: Way
+  contractions: Way
+
+
+class Side(NamedTuple):
+  """A set of points, centred where entries are products, and what these need to know of each point beside it."""
+
+  x: jax.Array
+  squares: jax.Array | None = None
+  keys: tuple[jax.Array, jax.Array] | None = None
+
+
+Sides = tuple[Side, ...]
+
+dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)  # the default is TF32 on recent GPUs and bfloat16 on TPUs
+
+
+def prepared(form: Form, z: Points) -> Sides:
+  """What ``squared``, ``bilinear`` and ``adjoint`` take, of one set or two."""
+  if form.entries != "gram":
+    return tuple(map(Side, z))
+  # Without the barrier XLA centres the points anew for everything that reads them.
+  return tuple(_summarised(lax.optimization_barrier(x)) for x in _centred(z))
+
+
+def squared(form: Form, z: Sides) -> jax.Array:
+  """``D_ij = |x_i - y_j|^2``, never negative; symmetric with a zero diagonal for one set."""
+  with jax.named_scope("edm_squared"):
+    x, y = z[0].x, z[-1].x
+    if form.entries == "broadcast":
+      return _zero_diagonal(z, _sum(lax.square(_differences(x, y)), 2))
+    if form.entries == "difference":
+      return _zero_diagonal(z, _over_coordinates(lambda a, b: lax.square(a - b), (x,), (y,)))
+    scale = _column(z, z[0].squares) + _row(z, z[-1].squares)
+    entries = expanded(scale, _symmetric(z, _product(x, y, 1, 1)), x.shape[1])
+    # What is not finite is infinite or NaN as a whole; infinity less infinity is not asked for.
+    return lax.select(scale < np.inf, _where(_coincident(z), 0, entries), _zero_diagonal(z, scale))
+
+
+def expanded(scale: jax.Array, product: jax.Array, d: int) -> jax.Array:
+  """``|x|^2 + |y|^2 - 2 <x, y>``, where ``scale`` is the first two."""
+  squared = scale - 2 * product
+  # What lies below the rounding error of this form carries no digit: it is zero, so that nothing is negative.
+  error = (4 + d**0.5) * float(jnp.finfo(squared.dtype).eps)
+  return _where(squared < error * scale, 0, squared)
+
+
+def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
+  """``B(x,y; u,v)_ij = <x_i - y_j, u_i - v_j>``."""
+  with jax.named_scope("edm_bilinear"):
+    x, y = z[0].x, z[-1].x
+    if form.entries == "broadcast":
+      return _zero_diagonal(z, _sum(_differences(x, y) * _differences(w[0], w[-1]), 2))
+    if form.entries == "difference":
+      product = _over_coordinates(lambda a, u, b, v: (a - b) * (u - v), (x, w[0]), (y, w[-1]))
+      return _zero_diagonal(z, product)
+    u, v = (centred := _centred(w))[0], centred[-1]
+    cross = _product(lax.concatenate([x, u], 1), lax.concatenate([v, y], 1), 1, 1)
+    entries = _column(z, _sum(x * u, 1)) + _row(z, _sum(y * v, 1)) - cross
+    return _where(_coincident(z), 0, entries)
+
+
+def adjoint(form: Form, g: jax.Array, z: Sides) -> Points:
+  """``P(G; x,y) = (diag(G 1) x - G y,  diag(G' 1) y - G' x)``; for one set the sum of the two.
+
+  A matrix product with the points and a column of ones, ``G [y, 1]``, gives the row sums on the way. The select in
+  front of the products fuses with whatever made ``g``.
+  """
+  with jax.named_scope("edm_adjoint"):
+    if form.contractions == "broadcast":
+      return _adjoint_by_broadcasting(g, z)
+    if form.contractions == "difference":
+      return _adjoint_of_differences(g, z)
+    g = _where(_different(form, z), g, 0)
+    centred = tuple(side.x for side in z)
+    if form.entries != "gram":
+      centred = _centred(centred)
+    x, y = centred[0], centred[-1]
+    if len(z) == 1 and x.shape[0] <= SYMMETRIC:
+      return (_weighted_differences(x, _product(g + g.T, _with_ones(x), 1, 0)),)
+    rows, columns = _product(g, _with_ones(y), 1, 0), transposed(_product(_with_ones(x), g, 0, 0))
+    if len(z) == 1:
+      return (_weighted_differences(x, rows + columns),)
+    return _weighted_differences(x, rows), _weighted_differences(y, columns)
+
+
+def transposed(columns: jax.Array) -> jax.Array:
+  """A CPU is 15 times slower at ``G' [x, 1]`` than at ``([x, 1]' G)'``, unless the barrier keeps the two apart."""
+  return lax.optimization_barrier(columns).T
+
+
+def centre(y: jax.Array) -> jax.Array:
+  """A point near all others, ``(d,)``, always finite: the median of three of them, coordinate by coordinate.
+
+  It is -0.0 where it is zero: then no coordinate less it is -0.0, which differs from 0.0 by its bits.
+  """
+  first, middle, last = (_finite(_take(y, k, 0)) for k in (0, y.shape[0] // 2, y.shape[0] - 1))
+  median = lax.max(lax.min(first, middle), lax.min(lax.max(first, middle), last))
+  return _where(median == 0, -0.0, median)
+
+
+def _centred(z: Points) -> Points:
+  shift = lax.stop_gradient(centre(z[-1]))
+  return tuple(x - lax.broadcast_in_dim(shift, x.shape, (1,)) for x in z)
+
+
+def _finite(a: jax.Array) -> jax.Array:
+  return _where(lax.abs(a) < np.inf, a, 0)
+
+
+def _summarised(x: jax.Array) -> Side:
+  """Squares and keys, in one loop over the coordinates.
+
+  A key is a sum of words of 32 bits, one for each coordinate, times random words. Bits of a float that vary are its
+  upper ones, on a lattice these alone, and a product moves bits up: the upper half is added to the lower one before.
+  """
+  wide = lax.stop_gradient(x)
+  if x.shape[1] < WIDTH:
+    wide = lax.pad(wide, np.zeros((), x.dtype), ((0, 0, 0), (0, WIDTH - x.shape[1], 0)))
+  halves = lax.bitcast_convert_type(wide, np.uint32)
+  words = [halves] if halves.ndim == 2 else [_take(halves, 0, 2), _take(halves, 1, 2)]
+  factors = np.random.default_rng(0).integers(1, 2**32, (2, len(words), wide.shape[1]), np.uint64).astype(np.uint32)
+  terms = [
+    sum((word ^ (word >> np.uint32(16))) * lax.broadcast_in_dim(factor, word.shape, (1,)) for word, factor in pairs)
+    for pairs in (zip(words, own, strict=True) for own in factors)
+  ]
+  zeros = (np.zeros((), x.dtype), np.uint32(0), np.uint32(0))
+  squares, *keys = lax.reduce(
+    (lax.square(wide), *terms), zeros, lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)), (1,)
+  )
+  return Side(x, squares, (keys[0], keys[1]))
+
+
+def _coincident(z: Sides) -> jax.Array:
+  """``(n, m)`` booleans, of keys."""
+  return reduce(lax.bitwise_and, (_column(z, a) == _row(z, b) for a, b in _pairs_of_keys(z)))
+
+
+def _different(form: Form, z: Sides) -> jax.Array:
+  """The contrary of ``_coincident``, in other operations: of the same ones XLA would keep one matrix for all readers."""
+  if form.entries != "gram":
+    return _over_coordinates(lax.ne, (z[0].x,), (z[-1].x,), lax.bitwise_or)
+  return reduce(lax.bitwise_or, (_column(z, a) != _row(z, b) for a, b in _pairs_of_keys(z)))
+
+
+def _pairs_of_keys(z: Sides) -> list[tuple[jax.Array, jax.Array]]:
+  return list(zip(z[0].keys or (), z[-1].keys or (), strict=True))
+
+
+def _adjoint_by_broadcasting(g: jax.Array, z: Sides) -> Points:
+  difference = _differences(z[0].x, z[-1].x)
+  if len(z) == 1:
+    g = g + g.T
+  weighted = _where(difference == 0, 0, difference * lax.broadcast_in_dim(g, difference.shape, (0, 1)))
+  return (_sum(weighted, 1),) if len(z) == 1 else (_sum(weighted, 1), -_sum(weighted, 0))
+
+
+def _adjoint_of_differences(g: jax.Array, z: Sides) -> Points:
+  """``sum_j g_ij (x_i - y_j)`` and ``sum_i g_ij (y_j - x_i)``, one coordinate at a time."""
+
+  def coordinate(xy: Points) -> Points:
+    difference = _column(z, xy[0]) - _row(z, xy[-1])
+    weighted = _where(difference == 0, 0, g * difference)
+    rows, columns = _sum(_zero_diagonal(z, weighted), 1), -_sum(weighted, 0)
+    return (rows + columns,) if len(z) == 1 else (rows, columns)
+
+  return tuple(a.T for a in lax.map(coordinate, tuple(side.x.T for side in z)))
+
+
+def _over_coordinates(
+  term: Callable[..., jax.Array], rows: Points, columns: Points, join: Callable[..., jax.Array] = lax.add
+) -> jax.Array:
+  """``term(rows[:, k], ..., columns[:, k], ...)`` of all coordinates, joined, for all pairs, in loops that fuse."""
+  shape, d = (rows[0].shape[0], columns[0].shape[0]), rows[0].shape[1]
+
+  def chunk(rows: Points, columns: Points) -> jax.Array:
+    def at(k: int) -> jax.Array:
+      of_rows = [lax.broadcast_in_dim(_take(a, k, 1), shape, (0,)) for a in rows]
+      return term(*of_rows, *(lax.broadcast_in_dim(_take(b, k, 1), shape, (1,)) for b in columns))
+
+    return reduce(join, map(at, range(rows[0].shape[1])))
+
+  if d <= CHUNK:
+    return chunk(rows, columns)
+
+  def split(a: jax.Array) -> jax.Array:  # (n, d) -> (d / CHUNK, n, CHUNK)
+    return a.reshape(a.shape[0], a.shape[1] // CHUNK, CHUNK).swapaxes(0, 1)
+
+  first = d % CHUNK or CHUNK  # the odd chunk comes first, and starts the sum
+  total = chunk(tuple(a[:, :first] for a in rows), tuple(b[:, :first] for b in columns))
+  rest = jax.tree.map(lambda a: split(a[:, first:]), (rows, columns))
+  return lax.scan(lambda total, chunks: (join(total, chunk(*chunks)), None), total, rest)[0]
+
+
+def _differences(x: jax.Array, y: jax.Array) -> jax.Array:
+  shape = (x.shape[0], *y.shape)
+  return lax.broadcast_in_dim(x, shape, (0, 2)) - lax.broadcast_in_dim(y, shape, (1, 2))
+
+
+def _weighted_differences(x: jax.Array, product: jax.Array) -> jax.Array:
+  """``diag(G 1) x - G y`` from ``product = G [y, 1]``."""
+  d = x.shape[1]
+  sums = lax.broadcast_in_dim(_take(product, d, 1), x.shape, (0,))
+  return sums * x - lax.slice_in_dim(product, 0, d, axis=1)
+
+
+def _with_ones(x: jax.Array) -> jax.Array:
+  return lax.concatenate([x, lax.full_like(x, 1, shape=(x.shape[0], 1))], 1)
+
+
+def _zero_diagonal(z: Sides, entries: jax.Array) -> jax.Array:
+  """For one set: of a point that is not finite too."""
+  if len(z) == 2:
+    return entries
+  i, j = (lax.broadcasted_iota(np.int32, entries.shape, axis) for axis in (0, 1))
+  return _where(i == j, 0, entries)
+
+
+def _symmetric(z: Sides, product: jax.Array) -> jax.Array:
+  """Mirror the lower triangle, for one set, where the hardware does not promise that ``X X'`` is symmetric.
+
+  XLA's products on a CPU sum over the coordinates in one order for (i, j) and (j, i), and a transpose is dear there.
+  """
+  return product if len(z) == 2 else lax.platform_dependent(product, cpu=lambda k: k, default=mirrored)
+
+
+def mirrored(product: jax.Array) -> jax.Array:
+  i, j = (lax.broadcasted_iota(np.int32, product.shape, axis) for axis in (0, 1))
+  return lax.select(i >= j, product, product.T)
+
+
+# JAX's own functions of these names make programs of their own, which take time to trace: these are operations.
+
+
+def _where(condition: jax.Array, a: Any, b: Any) -> jax.Array:
+  """One of the two is an array, the other may be a number."""
+  like = a if isinstance(a, jax.Array) else b
+  a, b = (v if isinstance(v, jax.Array) else lax.full_like(like, v) for v in (a, b))
+  return lax.select(condition, a, b)
+
+
+def _take(a: jax.Array, k: int, axis: int) -> jax.Array:
+  return lax.index_in_dim(a, k, axis, keepdims=False)
+
+
+def _sum(a: jax.Array, axis: int) -> jax.Array:
+  return lax.reduce(a, np.zeros((), a.dtype), lax.add, (axis,))
+
+
+def _product(a: jax.Array, b: jax.Array, i: int, j: int) -> jax.Array:
+  """The sum over axis ``i`` of a and ``j`` of b."""
+  return lax.dot_general(a, b, (((i,), (j,)), ((), ())), precision=lax.Precision.HIGHEST)
+
+
+def _column(z: Sides, a: Any) -> jax.Array:
+  return lax.broadcast_in_dim(a, (z[0].x.shape[0], z[-1].x.shape[0]), (0,))
+
+
+def _row(z: Sides, a: Any) -> jax.Array:
+  return lax.broadcast_in_dim(a, (z[0].x.shape[0], z[-1].x.shape[0]), (1,))

@@ -138,30 +138,54 @@ def function(name_of_caller: str, name: str, value: Any) -> None:
     raise TypeError(
       message(
         name_of_caller,
-        f"{name} must be a function of a block of squared distances",
+        f"{name} must be a function of a squared distance",
         type(value).__name__,
         f"Put {name} first: {name_of_caller}(lambda D: jnp.exp(-D), x)",
       )
     )
 
 
-def elementwise(function: str, name: str, block: Any, shape: tuple[int, ...]) -> jax.Array:
-  """What ``f`` made of a block of that shape."""
-  if not (hasattr(block, "shape") and hasattr(block, "dtype")):
-    raise TypeError(
-      message(function, f"{name} must return one array", type(block).__name__, "Return one array of the shape of D")
+def one_number(function: str, value: Any) -> jax.Array:
+  """What ``f`` made of one pair."""
+  if not (isinstance(value, (bool, int, float, complex)) or (hasattr(value, "shape") and hasattr(value, "dtype"))):
+    raise not_of_a_pair(function, type(value).__name__)
+  value = jnp.asarray(value)
+  if value.shape:
+    raise not_of_a_pair(function, f"an array of shape {value.shape}")
+  return value
+
+
+def not_of_a_pair(function: str, got: str) -> TypeError:
+  return TypeError(
+    message(
+      function,
+      "f must return one number for each pair, of its squared distance and of its entry of each of args",
+      got,
+      "Take sums over points with values=, or outside, and pass arrays of points or pairs in args=",
     )
-  block = jnp.asarray(block)
-  if block.shape != shape:
-    raise ValueError(
-      message(
-        function,
-        f"{name} must be elementwise: it must return the shape that it is given",
-        f"shape {block.shape} for a block of {shape}",
-        "Take sums over points with values=, or outside; broadcast what is smaller with jnp.broadcast_to(..., D.shape)",
-      )
-    )
-  return block
+  )
+
+
+def diagonal(function: str, value: Any, y: Any) -> None:
+  if not isinstance(value, (bool, np.bool_)):
+    raise TypeError(message(function, "diagonal must be True or False", repr(value), "It is static"))
+  if not value and y is not None:
+    advice = "Leave y out, or mask the pairs with an argument of f"
+    raise error(function, "diagonal=False needs one set of points", "y", advice)
+
+
+def args(
+  function: str, values: Any, batch: tuple[int, ...], shape: tuple[int, int], everywhere: int
+) -> tuple[tuple[jax.Array, ...], tuple[int, ...]]:
+  """What ``f`` takes beside D; and the leading axes of all."""
+  if not isinstance(values, (tuple, list)):
+    advice = "Write args=(target,) for one"
+    raise TypeError(message(function, "args must be a tuple of arrays", type(values).__name__, advice))
+  out = []
+  for i, value in enumerate(values):
+    a, batch = operand(function, i, value, batch, shape, everywhere)
+    out.append(a)
+  return tuple(out), batch
 
 
 def operand(
@@ -174,9 +198,9 @@ def operand(
   number = isinstance(value, (bool, int, float, complex))
   if not (number or (hasattr(value, "shape") and hasattr(value, "dtype"))):
     advice = "Convert it with jnp.asarray; let f close over what is no array"
-    raise TypeError(message(function, f"operand {i} must be an array or a number", type(value).__name__, advice))
+    raise TypeError(message(function, f"args[{i}] must be an array or a number", type(value).__name__, advice))
   if not number:
-    _numbers(function, f"operand {i}", value)
+    _numbers(function, f"args[{i}]", value)
   value = jnp.asarray(value)
   try:
     if value.shape[-2:] == (shape[0], everywhere):
@@ -188,7 +212,7 @@ def operand(
   if not fits:
     raise error(
       function,
-      f"operand {i} must broadcast to the shape of the matrix",
+      f"args[{i}] must broadcast to the shape of the matrix",
       f"{value.shape} for {(*batch, *shape)}",
       "Give it (n, 1) for what belongs to points of x, (1, m) for points of y, (n, m) for pairs",
     )

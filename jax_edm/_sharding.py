@@ -3,14 +3,13 @@
 Rows of a matrix of pairs need nothing of each other: a device computes those of its own points against all others. JAX
 tells in the type of an array on which mesh it lies, and for ``Explicit`` axes how:
 
-* ``Explicit`` axes: ``by_rows`` puts the function into a ``jax.shard_map``, after the resharding that it needs; or
-  treats them as ``Auto`` ones, where a function of the user's closes over what lies on them.
-* ``Auto`` axes: the compiler decides, later. ``by_rows`` cuts the rows into as many groups as there are devices, as one
+* ``Explicit`` axes: ``shard_rows`` puts the function into a ``jax.shard_map``, after the resharding that it needs.
+* ``Auto`` axes: the compiler decides, later. ``shard_rows`` cuts the rows into as many groups as there are devices, as one
   more axis of a batch, which the compiler finds sharded; loops over rows run inside the groups, and slice nothing that
   is spread.
 * ``Manual`` axes, inside the user's own ``jax.shard_map``: the arrays are all there is, as on one device.
 
-``around`` is for a ring of devices (``_ring``), none of which is given all columns.
+``ring_map`` is for a ring of devices (``_pairwise.ring``), none of which is given all columns.
 """
 
 import math
@@ -23,75 +22,68 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_edm import _errors
+from jax_edm._typing import AxisName
 
 Axes = tuple[str, ...]  # names of axes of a mesh
 
-# An array or None, and what its last axes are: "n" rows, "m" columns, "d" anything else; leading axes are a batch.
-Role = tuple[Any, str]
-Given = Sequence[Role]
+# What the last axes of an array are: "n" rows, "m" columns, "d" anything else; leading axes are a batch. "c" are the axes
+# of what has neither pairs nor a batch.
+Role = str
+Arrays = Sequence[jax.Array]
+Roles = Sequence[Role]
 
 
-def by_rows(
+def shard_rows(
   caller: str,
   function: Callable[..., Any],
-  given: Given,
-  result: str,
+  arrays: Arrays,
+  roles: Roles,
+  result: Role,
   cut: bool,
-  f: Callable[..., Any] | None = None,
   kernel: bool = False,
 ) -> Any:
-  """``function(f, first, *arrays)``, where ``first`` is the index of the first row that it is given; None: all rows.
+  """``function(row_offset, *arrays)``, on each device of its rows.
 
-  The first array has the rows; ``result`` is the role of what comes back, or of each leaf of it. ``cut`` allows groups;
-  a ``kernel`` is nothing that the compiler can split among devices.
+  ``row_offset`` is the index of the first of them; None: all rows. The first array has the rows; ``result`` is the role
+  of the result, or of each leaf of it. ``cut`` allows groups; a ``kernel`` is nothing that the compiler can split.
   """
-  arrays = [a for a, _ in given if a is not None]
   if mesh := _mesh(caller, arrays, AxisType.Explicit):
     if kernel or any(any(_spec(a)) for a in arrays):
-      if kernel and _closes_over_the_mesh(f, given):
-        advice = 'Make it an operand, or take implementation="xla"'
-        expected = 'with implementation="pallas", f must not close over what lies on the Explicit axes of a mesh'
-        raise _errors.error(caller, expected, "a function that does", advice)
-      return _explicit(function, f, given, result, mesh, kernel)
-  elif kernel and (mesh := _mesh(caller, arrays, AxisType.Auto)) and math.prod(_axes(mesh, AxisType.Auto).values()) > 1:
-    expected = 'with implementation="pallas" points must not be spread by the compiler, which cannot split a kernel'
-    advice = "Call this inside jax.shard_map, or with axis_name=, or on a mesh with Explicit axes"
-    raise _errors.error(caller, expected, f"a mesh with the Auto axes {dict(_axes(mesh, AxisType.Auto))}", advice)
-  elif cut and (mesh := _mesh(caller, arrays, AxisType.Auto)):
+      return _explicit(function, arrays, roles, result, mesh, kernel)
+  elif mesh := _mesh(caller, arrays, AxisType.Auto):
     groups = math.prod(_axes(mesh, AxisType.Auto).values())
-    batch = max(math.prod(a.shape[: a.ndim - len(axes)]) for a, axes in given if a is not None)
-    if arrays[0].shape[-2] % groups == 0 and groups > batch:
-      return _grouped(function, f, given, result, mesh, groups)
-  return function(f, None, *(a for a, _ in given))
+    if kernel and groups > 1:
+      expected = 'with implementation="pallas" points must not be spread by the compiler, which cannot split a kernel'
+      advice = "Call this inside jax.shard_map, or with axis_name=, or on a mesh with Explicit axes"
+      raise _errors.error(caller, expected, f"a mesh with the Auto axes {dict(_axes(mesh, AxisType.Auto))}", advice)
+    batch = max(math.prod(a.shape[: a.ndim - len(role)]) for a, role in zip(arrays, roles, strict=True))
+    if cut and not kernel and arrays[0].shape[-2] % groups == 0 and groups > batch:
+      return _grouped(function, arrays, roles, result, mesh, groups)
+  return function(None, *arrays)
 
 
-def _explicit(function: Callable[..., Any], f: Any, given: Given, result: str, mesh: Any, kernel: bool) -> Any:
-  if any(a is not None and a.size == 0 for a, _ in given):
-    whole = [a if a is None else jax.sharding.reshard(a, NamedSharding(mesh, PartitionSpec())) for a, _ in given]
-    return function(f, None, *whole)
-  batch, of_axis = _placed([role for role in given if role[0] is not None], result)
+def _explicit(function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, mesh: Any, kernel: bool) -> Any:
+  if any(a.size == 0 for a in arrays):
+    return function(None, *(jax.sharding.reshard(a, NamedSharding(mesh, PartitionSpec())) for a in arrays))
+  batch, of_axis = _placed(arrays, roles, result)
   rows = of_axis["n"]
 
-  def spec(a: Any, axes: str) -> PartitionSpec:
-    entries = [*batch[len(batch) + len(axes) - a.ndim :], *(of_axis.get(axis, ()) for axis in axes)]
+  def spec(a: Any, role: Role) -> PartitionSpec:
+    if role[:1] in ("c", ""):
+      return PartitionSpec()
+    entries = [*batch[len(batch) + len(role) - a.ndim :], *(of_axis.get(axis, ()) for axis in role)]
     return PartitionSpec(*(entry if entry and size > 1 else None for entry, size in zip(entries, a.shape, strict=True)))
 
-  if _closes_over_the_mesh(f, given):
-    lie = [a if a is None else jax.sharding.reshard(a, NamedSharding(mesh, spec(a, axes))) for a, axes in given]
-    if not rows:
-      return function(f, None, *lie)
-    laid = [(a, axes) for a, (_, axes) in zip(lie, given, strict=True)]
-    return _grouped(function, f, laid, result, mesh, math.prod(mesh.shape[name] for name in rows), rows)
-
-  def local(f: Any, *arrays: Any) -> Any:
-    return function(f, lax.axis_index(rows) * arrays[0].shape[-2] if rows else None, *arrays)
+  def local(*arrays: Any) -> Any:
+    return function(lax.axis_index(rows) * arrays[0].shape[-2] if rows else None, *arrays)
 
   out = PartitionSpec(*(entry or None for entry in [*batch, *(of_axis.get(axis, ()) for axis in result)]))
+  specs = [spec(a, role) for a, role in zip(arrays, roles, strict=True)]
   # Kernels know nothing of what varies over the devices.
-  return _on_devices(local, f, given, spec, out, mesh, set(_axes(mesh, AxisType.Explicit)), check_vma=not kernel)
+  return _on_devices(local, arrays, specs, out, mesh, set(_axes(mesh, AxisType.Explicit)), check_vma=not kernel)
 
 
-def _placed(given: Given, result: str, taken: Axes = ()) -> tuple[list[Axes], dict[str, Axes]]:
+def _placed(arrays: Arrays, roles: Roles, result: Role, taken: Axes = ()) -> tuple[list[Axes], dict[str, Axes]]:
   """The mesh axes of the leading axes, and of rows and columns: each is used once, by the first that has it."""
   used = set(taken)
 
@@ -101,32 +93,27 @@ def _placed(given: Given, result: str, taken: Axes = ()) -> tuple[list[Axes], di
     used.update(names)
     return names
 
-  batch: list[Axes] = [()] * max(a.ndim - len(axes) for a, axes in given)
-  for a, axes in given:
-    own = _spec(a)[: a.ndim - len(axes)]
+  pairs = list(zip(arrays, roles, strict=True))
+  batch: list[Axes] = [()] * max(a.ndim - len(role) for a, role in pairs)
+  for a, role in pairs:
+    own = _spec(a)[: a.ndim - len(role)]
     for place, entry in enumerate(own, start=len(batch) - len(own)):
       batch[place] = batch[place] or free(entry)
   of_axis: dict[str, Axes] = {"n": ()}
   for axis in "nm" if "m" in result else "n":
-    for a, axes in given:
-      if axis in axes:
-        of_axis[axis] = of_axis.get(axis) or free(_spec(a)[a.ndim - len(axes) + axes.index(axis)])
+    for a, role in pairs:
+      if axis in role:
+        of_axis[axis] = of_axis.get(axis) or free(_spec(a)[a.ndim - len(role) + role.index(axis)])
   return batch, of_axis
 
 
-def _grouped(
-  function: Callable[..., Any], f: Any, given: Given, result: str, mesh: Any, groups: int, explicit: Axes = ()
-) -> Any:
-  def grouped(a: Any, axes: str) -> Any:
-    if a is None:
-      return None
-    place = a.ndim - len(axes)
-    if axes[0] == "n" and a.shape[place] > 1:
+def _grouped(function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, mesh: Any, groups: int) -> Any:
+  def grouped(a: Any, role: Role) -> Any:
+    place = a.ndim - len(role)
+    if role[:1] == "n" and a.shape[place] > 1:
       return a.reshape(*a.shape[:place], groups, a.shape[place] // groups, *a.shape[place + 1 :])
-    if explicit:
-      return jnp.expand_dims(a, place)
     # Left to itself, the compiler may split the columns, and exchange the matrix.
-    whole = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * place, *[None] * len(axes))
+    whole = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * place, *[None] * len(role))
     return jnp.expand_dims(lax.with_sharding_constraint(a, NamedSharding(mesh, whole)), place)
 
   def joined(a: jax.Array) -> jax.Array:
@@ -134,15 +121,12 @@ def _grouped(
     return a.reshape(*a.shape[:place], a.shape[place] * a.shape[place + 1], *a.shape[place + 2 :])
 
   @jax.jit
-  def run(given: Any) -> Any:
-    arrays = [grouped(*role) for role in zip(given, roles, strict=True)]
-    first = arrays[0].shape[-2] * jnp.arange(groups, dtype=jnp.int32)
-    if explicit:
-      first = jax.sharding.reshard(first, NamedSharding(mesh, PartitionSpec(explicit)))
-    return jax.tree.map(joined, function(f, first, *arrays))
+  def run(*arrays: jax.Array) -> Any:
+    of_groups = [grouped(a, role) for a, role in zip(arrays, roles, strict=True)]
+    row_offset = of_groups[0].shape[-2] * jnp.arange(groups, dtype=jnp.int32)
+    return jax.tree.map(joined, function(row_offset, *of_groups))
 
-  arrays, roles = zip(*given, strict=True)
-  return run(arrays)
+  return run(*arrays)
 
 
 def ring_size(caller: str, axis_name: Any) -> int:
@@ -155,66 +139,62 @@ def ring_size(caller: str, axis_name: Any) -> int:
   return lax.axis_size(axis_name) if _on_device(axis_name) else 1
 
 
-def around(
-  caller: str,
-  function: Callable[..., Any],
-  given: Given,
-  result: str,
-  axis_name: Any,
-  f: Callable[..., Any] | None = None,
+def ring_map(
+  caller: str, function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, axis_name: AxisName
 ) -> Any:
-  """``function(f, *arrays)`` on every device of the ring, each with its part of the rows and of the columns."""
-  arrays, names = [a for a, _ in given if a is not None], _names(axis_name)
+  """``function(*arrays)`` on every device of the ring, each with its part of the rows and of the columns."""
+  names = _names(axis_name)
   if _on_device(axis_name):
-    return function(f, *(a for a, _ in given))
+    return function(*arrays)
   if any(map(_on_device, names)):
     advice = "Name all of them in the axis_names of the shard_map, or none"
     raise _errors.error(caller, "a shard_map must be over all axes of a ring", f"{axis_name!r}, some of them", advice)
-  meshes = [_mesh(caller, arrays, kind) for kind in (AxisType.Explicit, AxisType.Auto)]
-  mesh = next((mesh for mesh in meshes if mesh and set(names) <= set(mesh.axis_names)), None)
-  if mesh is None:
-    known = sorted({name for mesh in meshes if mesh for name in mesh.axis_names})
-    got = f"{axis_name!r}, and " + (f"a mesh with the axes {', '.join(known)}" if known else "no mesh")
-    advice = "Put x onto the mesh with jax.device_put, or call this under jax.set_mesh, or inside jax.shard_map"
-    raise _errors.error(caller, "axis_name must be an axis of the mesh on which x lies", got, advice)
+  mesh = _mesh_of_ring(caller, arrays, axis_name)
   size = math.prod(mesh.shape[name] for name in names)
-  for name, a in zip("xy", (a for a, axes in given if axes in ("nd", "md")), strict=False):
+  points = [a for a, role in zip(arrays, roles, strict=True) if role in ("nd", "md")]
+  for name, a in zip("xy", points, strict=False):
     if a.shape[-2] % size:
       advice = f"Pad to {a.shape[-2] + -a.shape[-2] % size}, and say which of them exist: where for x, where_y for y"
       expected = f"{name} must have a multiple of {size} points, to divide them over the axis {axis_name!r}"
       raise _errors.error(caller, expected, f"{a.shape[-2]} points", advice)
-  if _closes_over_the_mesh(f, given):
-    advice = "Call this inside a jax.shard_map, and pass the value into it as an argument; or make it an operand"
-    expected = "on a ring over Explicit axes, f must not close over what lies on the mesh"
-    raise _errors.error(caller, expected, "a function that does", advice)
-  batch, _ = _placed([role for role in given if role[0] is not None], "", names)
+  batch, _ = _placed(arrays, roles, "", names)
 
-  def spec(a: Any, axes: str) -> PartitionSpec:
-    place = a.ndim - len(axes)
+  def spec(a: Any, role: Role) -> PartitionSpec:
+    place = a.ndim - len(role)
+    if role[:1] in ("c", ""):
+      return PartitionSpec()
     leading = [entry if size > 1 else None for entry, size in zip(batch[len(batch) - place :], a.shape, strict=False)]
-    if axes == "nm" and a.shape[place] == 1:  # an operand without rows
+    if role == "nm" and a.shape[place] == 1:  # an argument without rows
       place += 1
     own = [names if k == place and a.shape[k] > 1 else None for k in range(len(leading), a.ndim)]
     return PartitionSpec(*(entry or None for entry in [*leading, *own]))
 
   out = PartitionSpec(*(entry or None for entry in batch), names, *[None] * (len(result) - 1))
   manual = {*names, *(name for entry in batch for name in entry)}
-  # What f closes over may be anything without the checks; ``_ring`` needs it to vary over the devices.
-  return _on_devices(function, f, given, spec, out, mesh, manual, check_vma=False)
+  specs = [spec(a, role) for a, role in zip(arrays, roles, strict=True)]
+  return _on_devices(function, arrays, specs, out, mesh, manual, check_vma=False)
+
+
+def _mesh_of_ring(caller: str, arrays: Arrays, axis_name: AxisName) -> Any:
+  meshes = [_mesh(caller, arrays, kind) for kind in (AxisType.Explicit, AxisType.Auto)]
+  mesh = next((mesh for mesh in meshes if mesh and set(_names(axis_name)) <= set(mesh.axis_names)), None)
+  if mesh is None:
+    known = sorted({name for mesh in meshes if mesh for name in mesh.axis_names})
+    got = f"{axis_name!r}, and " + (f"a mesh with the axes {', '.join(known)}" if known else "no mesh")
+    advice = "Put x onto the mesh with jax.device_put, or call this under jax.set_mesh, or inside jax.shard_map"
+    raise _errors.error(caller, "axis_name must be an axis of the mesh on which x lies", got, advice)
+  return mesh
 
 
 def _on_devices(
   function: Callable[..., Any],
-  f: Callable[..., Any] | None,
-  given: Given,
-  spec: Callable[..., PartitionSpec],
+  arrays: Arrays,
+  specs: Sequence[PartitionSpec],
   out: PartitionSpec,
   mesh: Any,
   names: set[str],
   check_vma: bool,
 ) -> Any:
-  arrays = [a for a, _ in given if a is not None]
-  specs = [spec(a, axes) for a, axes in given if a is not None]
   explicit = set(_axes(mesh, AxisType.Explicit))
 
   def laid(a: jax.Array, spec: PartitionSpec) -> jax.Array:
@@ -224,36 +204,17 @@ def _on_devices(
     open_axes = [PartitionSpec.UNCONSTRAINED] * max(a.ndim - 2, 0)
     return lax.with_sharding_constraint(a, NamedSharding(mesh, PartitionSpec(*open_axes, *spec[len(open_axes) :])))
 
-  def local(*arrays: jax.Array) -> Any:
-    left = iter(arrays)
-    return function(f, *(None if a is None else next(left) for a, _ in given))
-
   @jax.jit
   def run(*arrays: jax.Array) -> Any:
     mapped = jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=tuple(specs),
-      out_specs=out,
-      axis_names=frozenset(names),
-      check_vma=check_vma,
+      function, mesh=mesh, in_specs=tuple(specs), out_specs=out, axis_names=frozenset(names), check_vma=check_vma
     )
     return mapped(*map(laid, arrays, specs))
 
   return run(*arrays)
 
 
-def _closes_over_the_mesh(f: Callable[..., Any] | None, given: Given) -> bool:
-  """Whether ``f`` closes over what lies on Explicit axes: JAX lets no function into a shard_map that does."""
-  if f is None:
-    return False
-  x, operands = given[0][0], [a for a, axes in given if axes == "nm"]
-  closed = jax.make_jaxpr(f)(*(jax.ShapeDtypeStruct((1, 1), a.dtype) for a in (x, *operands)))
-  arrays = (c for c in closed.consts if isinstance(c, jax.Array))
-  return any(_axes(jax.typeof(a).sharding.mesh, AxisType.Explicit) for a in arrays)
-
-
-def _mesh(caller: str, arrays: Sequence[Any], kind: AxisType) -> Any:
+def _mesh(caller: str, arrays: Arrays, kind: AxisType) -> Any:
   """The mesh with axes of that kind on which the arrays lie, or which is set; or None."""
   found = [jax.typeof(a).sharding.mesh for a in arrays] + [jax.sharding.get_abstract_mesh()]
   found = [mesh for mesh in found if _axes(mesh, kind)]

@@ -1,12 +1,10 @@
-"""Leading batch axes, and the pairs of a matrix that exist or lie on its diagonal."""
+"""Functions of one member of a batch, applied to leading axes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 
 def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequence[int], results: str) -> Any:
@@ -29,18 +27,3 @@ def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequen
     return of_given(*given)
   axes = [",".join(f"a{i}{j}" for j in range(rank)) for i, rank in enumerate(own)]
   return jnp.vectorize(of_given, signature=",".join(f"({a})" for a in axes) + "->" + results)(*given)
-
-
-def diagonal(row_offset: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
-  """Where the point of the row, counted from ``row_offset``, is the point of the column."""
-  # Of two vectors: a loop would keep matrices of indices, and read them.
-  i, j = (lax.iota(np.int32, size) for size in shape)
-  return (i + row_offset)[:, None] == j[None, :]
-
-
-def replace_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-  """The first point that exists, in the place of every point that does not: finite, and no shift of the centre."""
-  if mask is None or x.shape[0] == 0:
-    return x
-  first = lax.stop_gradient(x[jnp.argmax(mask)])[None, :]
-  return jnp.where(mask[:, None], x, jnp.where(mask.any() & jnp.isfinite(first), first, 0))

@@ -65,7 +65,7 @@ def squareform(a: jax.Array) -> jax.Array:
   validation.real("squareform", "a", a)
   if len(a.shape) == 2:
     validation.square("squareform", "a", a)
-    validation.hollow("squareform", "a", a)
+    validation.symmetric_zero_diagonal("squareform", "a", a)
     return _condensed(jnp.asarray(a))
   size = a.shape[0] if len(a.shape) == 1 else -1
   n = round((1 + (1 + 8 * max(size, 0)) ** 0.5) / 2)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jax_edm import _errors, _sharding
-from jax_edm._core import batching, derivatives
+from jax_edm._core import derivatives
 from jax_edm._core.distance import Form
+from jax_edm._core.points import PointSets
 from jax_edm._typing import ArrayLike, Method
 
 SMALL_DIMENSION = 6  # up to here a sum of differences costs no more than a product (benchmarks, "forward")
@@ -159,29 +160,30 @@ def check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) 
   return batch
 
 
+def point_sets(x: Any, y: Any, where: Any, where_y: Any, form: Form, dtype: Any) -> PointSets:
+  """The points in the dtype to compute in; ``y`` is None for one set."""
+  x = jnp.asarray(x).astype(dtype)
+  of_columns = x if y is None else jnp.asarray(y).astype(dtype)
+  masks = [None if mask is None else jnp.asarray(mask) for mask in (where, where if y is None else where_y)]
+  return PointSets(x, of_columns, *masks, row_offset=None, form=form, one_set=y is None)
+
+
 @partial(jax.jit, static_argnums=(4, 5))
-def _entries(x: jax.Array, y: Any, where: Any, where_y: Any, method: Method, root: bool) -> jax.Array:
+def _entries(x: Any, y: Any, where: Any, where_y: Any, method: Method, root: bool) -> jax.Array:
   result, compute = dtypes(x, *([] if y is None else [y]))
-  x, second = x.astype(compute), (x if y is None else y).astype(compute)
-  mask_y = where if y is None else where_y
-  form = choose_form(method, x.shape[-2], second.shape[-2], x.shape[-1])
+  (n, d), m = x.shape[-2:], (x if y is None else y).shape[-2]
+  points = point_sets(x, y, where, where_y, choose_form(method, n, m, d), compute)
 
-  def matrix(_: None, *arrays: Any) -> jax.Array:
-    return batching.map_batch(one_matrix, arrays, (0, 2, 2, 1, 1), "(p,q)")
+  def of_rows(row_offset: Any, *arrays: jax.Array) -> jax.Array:
+    return points.with_leaves(arrays, row_offset).map_batch(matrix, "(p,q)")
 
-  def one_matrix(row_offset: Any, x: jax.Array, y_or_x: jax.Array, x_mask: Any, y_mask: Any) -> jax.Array:
-    """``row_offset`` is the index of the first row where the rows are some of one set; None: of two sets, or all."""
-    one_set = y is None and row_offset is None
-    z = (batching.replace_masked(x, x_mask),) if one_set else (batching.replace_masked(x, x_mask), batching.replace_masked(y_or_x, y_mask))
-    entries = derivatives.edm(form, z)
-    if y is None and row_offset is not None:
-      entries = jnp.where(batching.diagonal(row_offset, entries.shape), 0, entries)
-    for mask, axis in ((x_mask, 1), (y_mask, 0)):
-      if mask is not None:
-        entries = jnp.where(jnp.expand_dims(mask, axis), entries, 0)
+  def matrix(points: PointSets) -> jax.Array:
+    entries, pair_mask = points.filled().squared(), points.pair_mask()
+    if pair_mask is not None:
+      entries = jnp.where(pair_mask, entries, 0)
     return derivatives.safe_root(entries) if root else entries
 
-  given = [(x, "nd"), (second, "md"), (where, "n"), (mask_y, "m")]
   # Of two sets the compiler sees how to split both axes.
-  cut = y is None and x.shape[-2] > SPLIT
-  return _sharding.by_rows("distances" if root else "edm", matrix, given, "nm", cut).astype(result)
+  cut = y is None and n > SPLIT
+  name = "distances" if root else "edm"
+  return _sharding.shard_rows(name, of_rows, *points.leaves(), "nm", cut).astype(result)

@@ -59,6 +59,21 @@ def linear(linear_map: LinearMap, constants: Arrays, moving: Arrays) -> list[jax
   return linear_p.bind(*constants, *moving, linear_map=linear_map, k=len(constants))
 
 
+def linear_of_trees(apply: Callable[..., Any], transpose: Callable[..., Any], constants: Any, moving: Any) -> Any:
+  """``apply(constants, moving)``, linear in ``moving``, whose transpose is ``transpose(constants, cotangents)``."""
+  (fixed, of_constants), (moves, of_moving) = jax.tree.flatten(constants), jax.tree.flatten(moving)
+  of_result = jax.tree.structure(jax.eval_shape(apply, constants, moving))
+
+  def flat(function: Callable[..., Any], tree: Any) -> Callable[..., Arrays]:
+    k = len(fixed)
+    return lambda *a: jax.tree.leaves(
+      function(jax.tree.unflatten(of_constants, a[:k]), jax.tree.unflatten(tree, a[k:]))
+    )
+
+  linear_map = LinearMap.of(flat(apply, of_moving), flat(transpose, of_result))
+  return jax.tree.unflatten(of_result, linear(linear_map, fixed, moves))
+
+
 function_p, linear_p = Primitive("edm_function"), Primitive("edm_linear")
 
 

@@ -1,157 +1,200 @@
-r"""Stress, its majorization, and how JAX differentiates the minimum.
-
-The raw stress of points X, with targets t and weights w (0: missing), is
-
-.. math:: \sigma(X) = \sum_{i<j} w_{ij}\, (r_{ij} - t_{ij})^2, \qquad r_{ij} = \lVert x_i - x_j \rVert.
-
-**SMACOF.** By Cauchy and Schwarz ``r_ij >= <x_i - x_j, z_i - z_j> / |z_i - z_j|`` for any Z, with equality at X = Z: in
-the place of the r that is subtracted it gives a quadratic function of X that lies above the stress and touches it at Z
-(de Leeuw 1977). Its minimum is the Guttman transform of Z,
-
-.. math:: X^+ = V^+ B(Z) Z = Z - V^+ F(Z), \qquad
-    F(Z)_i = \tfrac12 \nabla_i \sigma(Z) = \sum_j w_{ij}\,(1 - t_{ij} / r_{ij})\,(z_i - z_j),
-
-with V the Laplacian of the weights, ``diag(W1) - W``; for unit weights ``V^+ F = F / n``. No step raises the stress,
-and there is no step size. The second form is the one computed: at a minimum nothing large cancels in it.
-
-**The derivative of a minimum.** There ``F(X; t, w) = 0``; where t or w move, X moves by
-
-.. math:: H\, dX = -(F_t\, dt + F_w\, dw), \qquad H = \partial F / \partial X.
-
-H is symmetric, and its kernel is the rigid motions, if the distances hold the points. The right-hand side has no part
-in the kernel, since the stress takes no notice of motions, and the solution is to have none; of the cotangents that a
-user pulls back only the part outside the kernel counts. Conjugate gradients, preconditioned by ``V^+``, find it.
-"""
+"""SMACOF: points whose distances are nearest to targets, by Guttman transforms from one or several starts."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.linalg import cho_factor, cho_solve
-from jax.scipy.sparse.linalg import cg
 
-from jax_edm._mds import sylvester
+from jax_edm import _errors
+from jax_edm._core import validation
 from jax_edm._core.distance import dot
-from jax_edm._pairwise.api import pairwise_sum
-from jax_edm._core.derivatives import safe_root
+from jax_edm._mds import implicit, stress
+from jax_edm._mds.classical import classical_scaling
+from jax_edm._mds.stress import Weights
+from jax_edm._typing import ArrayLike
 
-EXTRA = 1  # coordinates of the detour
-SOLVER_STEPS = 1000  # of conjugate gradients, at most
-
-Weights = jax.Array | None
-Found = tuple[jax.Array, jax.Array, jax.Array]  # points, steps, whether they converged
+EXTRA_COORDINATES = 1  # of the over-dimensional start
 
 
-def stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool = False) -> jax.Array:
-  """The sum over i < j of ``w (r - t)^2``, or with ``squared`` of ``w (D - t)^2``."""
+class SMACOFResult(NamedTuple):
+  """The result of :func:`smacof`: ``(..., n, dim)``, ``(...)``, ``(...)`` and ``(...)``."""
 
-  def term(D: jax.Array, t: jax.Array, *w: jax.Array) -> jax.Array:
-    residual = (D if squared else safe_root(D)) - t
-    return w[0] * residual**2 if w else residual**2
-
-  return pairwise_sum(term, x, args=tuple(given(t, w))).sum() / 2
-
-
-def half_gradient(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
-  """``F``, ``(n, d)``."""
-
-  def factor(D: jax.Array, t: jax.Array, *w: jax.Array) -> jax.Array:
-    apart = D > 0
-    ratio = jnp.where(apart, t / jnp.sqrt(jnp.where(apart, D, 1)), 0)
-    return w[0] * (1 - ratio) if w else 1 - ratio
-
-  x = x - x.mean(0)
-  sums = pairwise_sum(factor, x, args=tuple(given(t, w)), values=jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1))
-  return sums[:, -1:] * x - sums[:, :-1]
+  points: jax.Array
+  stress: jax.Array
+  steps: jax.Array
+  converged: jax.Array
 
 
-def given(t: jax.Array, w: Weights) -> list[jax.Array]:
-  """The operands; a target without a weight reaches nothing, but a finite one keeps its derivative for the weight."""
-  return [t] if w is None else [jnp.where((w == 0) & ~jnp.isfinite(t), 0, t), w]
+def smacof(
+  target: ArrayLike,
+  dim: int,
+  *,
+  weights: ArrayLike | None = None,
+  initial: ArrayLike | None = None,
+  key: jax.Array | None = None,
+  restarts: int = 1,
+  max_steps: int = 1000,
+  tolerance: float = 1e-6,
+) -> SMACOFResult:
+  r"""Points whose distances are nearest to target distances, some of which may be missing.
+
+  .. math:: \min_X \sum_{i<j} w_{ij}\, (\lVert x_i - x_j \rVert - t_{ij})^2
+
+  Shapes: ``n`` points; ``...`` leading batch axes, which broadcast.
+
+  Args:
+    target: *distances*, ``(..., n, n)``. (From squared distances: ``safe_root(D)``.)
+    dim: the number of coordinates, 1 to n - 1.
+    weights: as for :func:`stress`: 0 for a missing distance (a boolean array is enough), and the inverse of its
+      variance for any other. The pairs with a weight must connect all points.
+    initial: points to start from, ``(..., n, dim)``. They must span all ``dim`` dimensions, because no step leaves the
+      span of its points. ``None``: classical MDS of the target, where the lengths of shortest paths stand in the place
+      of missing distances (shortest-path completion).
+    key: for the random starts, from ``jax.random.key``.
+    restarts: the number of starts. All but the first are random, and the result with the least stress is returned.
+    max_steps: the most Guttman transforms from each start.
+    tolerance: a start has converged when one step moves the points by less than this, root mean square, relative to
+      their spread.
+
+  Returns:
+    ``SMACOFResult(points, stress, steps, converged)`` of the best start: the points, ``(..., n, dim)``, centred, along
+    their principal axes (not turned if they come from ``initial``); the raw stress, as :func:`stress` has it; the
+    number of steps; and whether the start converged. Inside ``jit``, ``converged`` is False for input that would be an
+    error outside (NaN, negative distances, weights that do not connect all points).
+
+    Every start but ``initial`` is over-dimensional: for at most half of its steps it has one coordinate more than
+    ``dim``, if there are points enough, so that points can move around each other.
+
+  Raises:
+    ValueError: the shapes do not match; dim, max_steps, restarts or tolerance are out of range; several restarts
+      without a key; outside ``jit`` also, where the weight is not 0, targets that are not finite, negative, not
+      symmetric, or a diagonal that is not zero; weights that are not finite, negative, not symmetric, or that do not
+      connect all points.
+    TypeError: target, weights or initial do not hold real numbers; dim, max_steps or restarts are not integers.
+
+  Derivatives: all modes, all orders, of the points and the stress with respect to the target and the weights, by the
+  implicit function theorem. The start has no derivative. The derivatives are those of the minimum: the start must have
+  converged, so pass a small tolerance. They are right for functions of the distances between the points; the points
+  turn no more than they must. There is no derivative where the minimum is not isolated (too few distances to determine
+  the points).
+
+  Memory: O(n^2); each step needs O(n) in addition to the target and the weights.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jax_edm import distances, smacof
+    >>> x = jax.random.uniform(jax.random.key(0), (20, 2))
+    >>> known = jax.random.uniform(jax.random.key(1), (20, 20)) < 0.7
+    >>> found = smacof(distances(x), dim=2, weights=known | known.T)
+    >>> bool(jnp.allclose(distances(found.points), distances(x), atol=1e-3))
+    True
+  """
+  n = stress.check_target("smacof", target, weights)
+  validation.dimension("smacof", dim, n)
+  validation.connected("smacof", "target", weights)
+  if initial is not None:
+    _check_initial(target, dim, initial, n)
+  _errors.positive("smacof", "restarts", restarts)
+  _errors.positive("smacof", "max_steps", max_steps)
+  if validation.is_concrete(tolerance) and not tolerance >= 0:
+    raise _errors.error("smacof", "tolerance must not be negative", repr(tolerance), "With 0 it takes all max_steps")
+  if restarts > 1 and key is None:
+    advice = "Pass key=jax.random.key(0)"
+    raise _errors.error("smacof", "random starts need a key", f"key=None and restarts={restarts}", advice)
+  return _smacof(target, weights, initial, key, tolerance, dim, restarts, max_steps)
 
 
-def inverse_laplacian(w: jax.Array) -> jax.Array:
-  """``V^+``, for weights that connect all points."""
-  n = w.shape[0]
-  if n == 0:
-    return w
-  w = jnp.where(jnp.eye(n, dtype=bool), 0, (w + w.T) / 2)
-  degrees = w.sum(1)
-  # V without the row and the column of one point is positive definite: its inverse, centred, is V^+. (Adding a multiple
-  # of 11' instead would drown the small degrees of points that are weakly attached.)
-  held = jnp.arange(n) == jnp.argmax(degrees)
-  cut = held[:, None] | held
-  kept = jnp.where(cut, jnp.diag(held.astype(w.dtype)), jnp.diag(degrees) - w)
-  inverse = jnp.where(cut, 0, cho_solve(cho_factor(kept), jnp.eye(n, dtype=w.dtype)))
-  inverse = inverse - inverse.mean(0)
-  return inverse - inverse.mean(1, keepdims=True)
+def _check_initial(target: Any, dim: int, initial: Any, n: int) -> None:
+  _errors.points("smacof", "initial", initial)
+  validation.row_for_each_point("smacof", "target", target, initial, n)
+  if initial.shape[-1] != dim:
+    got = f"initial {initial.shape} and dim={dim}"
+    raise _errors.error("smacof", "initial must have dim coordinates", got, "Change one of the two")
 
 
-def transform(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
-  """The Guttman transform; the mean of x stays where it is."""
-  return x - preconditioned(half_gradient(x, t, w), inverse)
+@partial(jax.jit, static_argnums=(5, 6))
+def _smacof(
+  target: Any, weights: Any, initial: Any, key: Any, tolerance: Any, dim: int, restarts: int, max_steps: Any
+) -> SMACOFResult:
+  def one_matrix(t: jax.Array, w: Weights, initial: jax.Array | None) -> SMACOFResult:
+    t, w = stress.symmetrized(t, w)
+    constants = lax.stop_gradient((t, w, initial))
+    found = search(*constants, key, dim, restarts, max_steps, tolerance)
+    x = implicit.stationary(lax.stop_gradient(found.points), t, w)
+    return found._replace(points=x, stress=stress.raw_stress(x, t, w))
 
-
-def preconditioned(f: jax.Array, inverse: jax.Array | None) -> jax.Array:
-  """``V^+ f``; the columns of f have the sum zero."""
-  return f / f.shape[0] if inverse is None else dot(inverse, f)
-
-
-def descend(x: jax.Array, t: jax.Array, w: Weights, inverse: Any, first: Any, most: Any, tolerance: Any) -> Found:
-  """Transforms until none moves x by more than the tolerance; ``first`` steps have been taken, ``most`` may be."""
-
-  def unfinished(state: tuple[jax.Array, Any, Any, Any]) -> jax.Array:
-    return (state[1] < most) & (state[2] > tolerance * state[3])
-
-  def step(state: tuple[jax.Array, Any, Any, Any]) -> tuple[jax.Array, Any, Any, Any]:
-    x, steps = state[:2]
-    after = transform(x, t, w, inverse)
-    return after, steps + 1, jnp.linalg.norm(after - x), jnp.linalg.norm(after - after.mean(0))
-
-  start = (x, jnp.asarray(first, jnp.int32), jnp.asarray(jnp.inf, x.dtype), jnp.asarray(1, x.dtype))
-  x, steps, moved, spread = lax.while_loop(unfinished, step, start)
-  return x, steps, moved <= tolerance * spread
+  return SMACOFResult(*stress.map_batch(one_matrix, (target, weights, initial), "(p,q),(),(),()"))
 
 
 def search(
-  t: jax.Array, w: Weights, initial: Any, key: Any, dim: int, restarts: int, most: Any, tolerance: Any
-) -> Found:
-  """The best end of all starts. Random ones, and that of classical MDS, have ``EXTRA`` coordinates more at first."""
+  t: jax.Array,
+  w: Weights,
+  initial: jax.Array | None,
+  key: jax.Array | None,
+  dim: int,
+  restarts: int,
+  max_steps: Any,
+  tolerance: Any,
+) -> SMACOFResult:
+  """The best result of all starts."""
   n = t.shape[0]
-  wide = min(dim + EXTRA, n - 1)
-  inverse = None if w is None else inverse_laplacian(w)
-  if initial is None:
-    own, _ = sylvester.classical_scaling(filled(t, w) ** 2, wide)
-  else:  # a coordinate that is zero stays zero
-    own = jnp.pad(initial - initial.mean(0), ((0, 0), (0, wide - dim)))
-  starts = own[None]
-  if restarts > 1:
-    mean_square = (t**2).mean() if w is None else (jnp.where(w == 0, 0, w * t**2)).sum() / w.sum()
-    random = jax.random.normal(key, (restarts - 1, n, wide), t.dtype) * jnp.sqrt(mean_square / (2 * wide))
-    starts = jnp.concatenate([starts, random])
+  wide = min(dim + EXTRA_COORDINATES, n - 1)
+  inverse = None if w is None else stress.laplacian_inverse(w)
 
-  def run(start: jax.Array, given: jax.Array) -> tuple[Found, jax.Array]:
+  def run(start: jax.Array, is_initial: jax.Array) -> SMACOFResult:
     x, steps = start, jnp.zeros((), jnp.int32)
     if wide > dim:
-      x, steps, _ = descend(x, t, w, inverse, steps, most // 2, tolerance)
-    x, steps, converged = descend(
-      jnp.where(given, x[:, :dim], principal_axes(x, dim)), t, w, inverse, steps, most, tolerance
-    )
-    return (jnp.where(given, x, principal_axes(x, dim)), steps, converged), stress(x, t, w)
+      x, steps, _ = descend(x, t, w, inverse, steps, max_steps // 2, tolerance)
+    x = jnp.where(is_initial, x[:, :dim], principal_axes(x, dim))
+    x, steps, converged = descend(x, t, w, inverse, steps, max_steps, tolerance)
+    x = jnp.where(is_initial, x, principal_axes(x, dim))
+    return SMACOFResult(x, stress.raw_stress(x, t, w), steps, converged)
 
-  is_given = (jnp.arange(restarts) == 0) & (initial is not None)
-  found, stresses = jax.vmap(run)(starts, is_given)
-  best = jnp.argmin(jnp.where(jnp.isnan(stresses), jnp.inf, stresses))
-  x, steps, converged = jax.tree.map(lambda a: a[best], found)
-  # Points that all coincide do not move, and are a minimum only for distances that are all zero.
-  placed = ((x - x.mean(0)) != 0).any() | (given(t, w)[0] == 0).all()
-  return x, steps, converged & placed & jnp.isfinite(x).all() & connected(w)
+  is_initial = (jnp.arange(restarts) == 0) & (initial is not None)
+  found = jax.vmap(run)(starts(t, w, initial, key, wide, restarts), is_initial)
+  best = jnp.argmin(jnp.where(jnp.isnan(found.stress), jnp.inf, found.stress))
+  found = SMACOFResult(*(a[best] for a in found))
+  return found._replace(converged=found.converged & is_placed(found.points, t, w))
 
 
-def filled(t: jax.Array, w: Weights) -> jax.Array:
-  """Missing distances replaced by the lengths of shortest paths (Floyd and Warshall)."""
+def starts(
+  t: jax.Array, w: Weights, initial: jax.Array | None, key: jax.Array | None, wide: int, restarts: int
+) -> jax.Array:
+  """``(restarts, n, wide)``: the initial points or classical MDS, then normal points of the size of the targets."""
+  if initial is None:
+    first, _ = classical_scaling(shortest_path_completion(t, w) ** 2, wide)
+  else:  # a coordinate that is zero stays zero
+    first = jnp.pad(initial - initial.mean(0), ((0, 0), (0, wide - initial.shape[1])))
+  if restarts == 1 or key is None:
+    return first[None]
+  mean_square = (t**2).mean() if w is None else jnp.where(w == 0, 0, w * t**2).sum() / w.sum()
+  random = jax.random.normal(key, (restarts - 1, *first.shape), t.dtype) * jnp.sqrt(mean_square / (2 * wide))
+  return jnp.concatenate([first[None], random])
+
+
+def descend(
+  x: jax.Array, t: jax.Array, w: Weights, inverse: Any, steps: jax.Array, max_steps: Any, tolerance: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Transforms, until one moves x by no more than the tolerance; x, all steps so far, and whether it converged."""
+
+  def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
+    _, steps, moved, spread = state
+    return (steps < max_steps) & (moved > tolerance * spread)
+
+  def step(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    x, steps, *_ = state
+    after = stress.transform(x, t, w, inverse)
+    return after, steps + 1, jnp.linalg.norm(after - x), jnp.linalg.norm(after - after.mean(0))
+
+  first = (x, steps, jnp.asarray(jnp.inf, x.dtype), jnp.asarray(1, x.dtype))
+  x, steps, moved, spread = lax.while_loop(unfinished, step, first)
+  return x, steps, moved <= tolerance * spread
+
+
+def shortest_path_completion(t: jax.Array, w: Weights) -> jax.Array:
+  """``t``, with the lengths of shortest paths in the place of missing distances (Floyd and Warshall)."""
   if w is None:
     return t
   n = t.shape[0]
@@ -160,11 +203,21 @@ def filled(t: jax.Array, w: Weights) -> jax.Array:
 
 
 def principal_axes(x: jax.Array, dim: int) -> jax.Array:
+  """``x``, ``(n, d)``, centred, in its first ``dim`` principal axes."""
   x = x - x.mean(0)
   return dot(x, jnp.linalg.eigh(dot(x.T, x))[1][:, ::-1][:, :dim])
 
 
-def connected(w: Weights) -> jax.Array:
+def is_placed(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
+  """Whether points that no longer move are a minimum for distances that determine them."""
+  known = jnp.ones(t.shape, bool) if w is None else w != 0
+  # Points that all coincide do not move, but are a minimum only for distances that are all zero.
+  apart = (x != x[0]).any() | jnp.where(known, t == 0, True).all()
+  return apart & jnp.isfinite(x).all() & jnp.where(known, t >= 0, True).all() & is_connected(w)
+
+
+def is_connected(w: Weights) -> jax.Array:
+  """Whether the pairs with a weight connect all points."""
   if w is None:
     return jnp.ones((), bool)
 
@@ -174,49 +227,3 @@ def connected(w: Weights) -> jax.Array:
 
   first = jnp.arange(w.shape[0]) == 0
   return lax.while_loop(lambda state: (state[0] != state[1]).any(), grow, (~first, first))[1].all()
-
-
-@jax.custom_jvp
-def stationary(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
-  """``x``, a minimum of the stress, as the function of ``t`` and ``w`` that it is."""
-  return _in_reverse_mode_only(x, t, w)
-
-
-@stationary.defjvp
-def _stationary_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-  (x, t, w), (_, dt, dw) = primals, tangents
-  x = stationary(x, t, w)
-  inverse = None if w is None else lax.stop_gradient(inverse_laplacian(w))
-  right = jax.jvp(partial(half_gradient, x), (t, w), (dt, dw))[1]
-  without_motion = partial(off_the_rigid_motions, x, jnp.linalg.eigh(dot(x.T, x)))
-  # What is added makes H invertible: on rigid motions a multiple of the identity, of the size of H elsewhere.
-  weight = lax.stop_gradient(x.shape[0] if w is None else w.sum() / x.shape[0])
-  tolerance = float(jnp.finfo(x.dtype).eps) ** 0.75
-
-  def hessian(v: jax.Array) -> jax.Array:
-    return jax.jvp(lambda x: half_gradient(x, t, w), (x,), (v,))[1] + weight * (v - without_motion(v))
-
-  def solve(hessian: Any, right: jax.Array) -> jax.Array:
-    return cg(hessian, right, tol=tolerance, maxiter=SOLVER_STEPS, M=partial(preconditioned, inverse=inverse))[0]
-
-  dx = -without_motion(lax.custom_linear_solve(hessian, without_motion(right), solve, symmetric=True))
-  return x, dx
-
-
-def off_the_rigid_motions(x: jax.Array, spectrum: sylvester.Spectrum, v: jax.Array) -> jax.Array:
-  """The part of ``v`` that is orthogonal to all translations of x, and to all turns ``x S`` with S antisymmetric."""
-  v, square = v - v.mean(0), dot(x.T, x)
-  turn = dot(x.T, v)
-  return v - dot(x, sylvester.sylvester(square, square, turn - turn.T, spectrum, spectrum))
-
-
-@jax.custom_vjp
-def _in_reverse_mode_only(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
-  """``x``. The reverse mode of ``lax.scan``, up to JAX 0.10, drops the rule above from the values that it keeps.
-
-  Forward mode on top of it then finds this function in its place, and an error, not a derivative of zero.
-  """
-  return x
-
-
-_in_reverse_mode_only.defvjp(lambda x, t, w: (x, (t, w)), lambda kept, g: (g, *jax.tree.map(jnp.zeros_like, kept)))

@@ -1,30 +1,37 @@
 """``pairwise_sum`` and ``pairwise_logsumexp``: reductions over all pairs of points, in O(n) memory."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal, overload
 
 import jax
+import jax.numpy as jnp
 
-from jax_edm import _errors
-from jax_edm import _sharding
-from jax_edm._core import edm as _edm
-from jax_edm._pairwise import reductions
-from jax_edm._core.edm import Method
-from jax_edm._pairwise.reductions import Implementation
+from jax_edm import _errors, _sharding
+from jax_edm._core.derivatives import varying_axes
+from jax_edm._core.edm import check, choose_form, dtypes, point_sets
+from jax_edm._pairwise import execution
+from jax_edm._pairwise.problem import PairFunction, Problem, UntracedPairFunction
+from jax_edm._pairwise.reductions import LogSumExp, Reduction, Sum
+from jax_edm._typing import ArrayLike, AxisName, Implementation, Method
+
+
+BLOCK = 128  # points: what the forms of blocks are chosen for
 
 
 def pairwise_sum(
   f: Callable[..., jax.Array],
-  x: jax.Array,
-  y: jax.Array | None = None,
+  x: ArrayLike,
+  y: ArrayLike | None = None,
   *,
-  args: Any = (),
-  values: jax.Array | None = None,
-  where: jax.Array | None = None,
-  where_y: jax.Array | None = None,
+  args: tuple[ArrayLike, ...] = (),
+  values: ArrayLike | None = None,
+  diagonal: bool = True,
+  where: ArrayLike | None = None,
+  where_y: ArrayLike | None = None,
   method: Method = None,
   block_size: int | None = None,
-  axis_name: str | tuple[str, ...] | None = None,
+  axis_name: AxisName | None = None,
   implementation: Implementation | None = None,
 ) -> jax.Array:
   r"""Sums over all pairs, of any function of the squared distances, without ever holding their matrix.
@@ -88,22 +95,28 @@ def pairwise_sum(
     Array([[-384., -512.],
            [ 384.,  512.]], dtype=float32)
   """
-  options = where, where_y, method, block_size, axis_name, implementation
-  return _reduction("pairwise_sum", "sum", f, x, y, args, values, *options)
+  _errors.block_size("pairwise_sum", block_size)
+  problem, result, travels = _problem(
+    "pairwise_sum", f, x, y, args, values, _errors.values, diagonal, where, where_y, method, axis_name, implementation
+  )
+  out = _reduced(problem, "pairwise_sum", Sum(), block_size, axis_name, implementation, travels)
+  return _narrowed(out, problem, result)
 
 
 def pairwise_logsumexp(
   f: Callable[..., jax.Array],
-  x: jax.Array,
-  y: jax.Array | None = None,
+  x: ArrayLike,
+  y: ArrayLike | None = None,
   *,
-  args: Any = (),
-  weights: jax.Array | None = None,
-  where: jax.Array | None = None,
-  where_y: jax.Array | None = None,
+  args: tuple[ArrayLike, ...] = (),
+  weights: ArrayLike | None = None,
+  diagonal: bool = True,
+  return_sign: bool = False,
+  where: ArrayLike | None = None,
+  where_y: ArrayLike | None = None,
   method: Method = None,
   block_size: int | None = None,
-  axis_name: str | tuple[str, ...] | None = None,
+  axis_name: AxisName | None = None,
   implementation: Implementation | None = None,
 ) -> jax.Array:
   r"""Logarithms of sums of exponentials over all pairs: soft minima, Sinkhorn's update, densities in logs.
@@ -143,57 +156,115 @@ def pairwise_logsumexp(
     >>> -pairwise_logsumexp(lambda D: -1000 * D, x, y) / 1000  # a soft minimum
     Array([1.], dtype=float32)
   """
-  options = where, where_y, method, block_size, axis_name, implementation
-  return _reduction("pairwise_logsumexp", "logsumexp", f, x, y, args, weights, *options)
+  name = "pairwise_logsumexp"
+  _errors.block_size(name, block_size)
+  problem, result, travels = _problem(
+    name, f, x, y, args, weights, _errors.weights, diagonal, where, where_y, method, axis_name, implementation
+  )
+  out = _reduced(problem, name, LogSumExp(), block_size, axis_name, implementation, travels)
+  size, sign = (_narrowed(out[..., k], problem, result) for k in (0, 1))
+  if return_sign:
+    return size, sign
+  return jnp.where(sign < 0, jnp.nan, size)
 
 
-def _reduction(
+def _problem(
   name: str,
-  kind: reductions.Kind,
   f: Any,
   x: Any,
   y: Any,
-  operands: Any,
-  vector: jax.Array | None,
+  args: Any,
+  values: Any,
+  check_values: Any,
+  diagonal: Any,
   where: Any,
   where_y: Any,
-  method: Any,
-  block_size: Any,
+  method: Method,
   axis_name: Any,
   implementation: Any,
-) -> jax.Array:
-  """Checks, and who computes which rows, with what."""
+) -> tuple[Problem, Any, tuple[bool, ...]]:
+  """The data, checked; the dtype of the result; and which arguments go with the columns around a ring."""
   _errors.function(name, "f", f)
   _errors.implementation(name, implementation)
-  batch = _edm.check(name, x, y, where, where_y, method)
-  m = (x if y is None else y).shape[-2]
-  check_vector = _errors.values if kind == "sum" else _errors.weights
-  vector, batch = check_vector(name, vector, m, batch)
-  operands, devices = list(operands), _sharding.ring_size(name, axis_name)
-  for i, a in enumerate(operands):
-    operands[i], batch = _errors.operand(name, i, a, batch, (x.shape[-2], m), m * devices)
-  _errors.block_size(name, block_size)
-  result, compute = _edm.dtypes(x, *([] if y is None else [y]))
-  x, other = x.astype(compute), (x if y is None else y).astype(compute)
-  columns = kind == "sum" and vector is not None and vector.ndim > 1  # of values
-  across = [(other, "md"), (where if y is None else where_y, "m"), (vector, "md" if columns else "m")]
-  given = [(x, "nd"), (where, "n"), *across, *((a, "nm") for a in operands)]
-  out_axes = "nd" if columns else "n"
-  # Which operands go with the columns: seen before a device has one row, or one column.
-  travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or devices > 1) for a in operands)
-  form = _edm.choose_form(method, 10**6, 10**6, x.shape[-1])
+  batch = check(name, x, y, where, where_y, method)
+  _errors.diagonal(name, diagonal, y)
+  (n, d), m = x.shape[-2:], (x if y is None else y).shape[-2]
+  values, batch = check_values(name, values, m, batch)
+  devices = _sharding.ring_size(name, axis_name)
+  args, batch = _errors.args(name, args, batch, (n, m), m * devices)
+  result, compute = dtypes(x, *([] if y is None else [y]))
+  # Of blocks, which have many rows or columns even where there are few points.
+  points = point_sets(x, y, where, where_y, choose_form(method, max(n, BLOCK), max(m, BLOCK), d), compute)
+  function, closed_over = _pair_function(name, f, points.x, args, implementation)
+  columns = check_values is _errors.values and values is not None and values.ndim > 1
+  problem = Problem(
+    points.x,
+    points.y,
+    points.x_mask,
+    points.y_mask,
+    None,
+    points.form,
+    points.one_set,
+    values,
+    args,
+    closed_over,
+    None,
+    function,
+    columns,
+    bool(diagonal),
+  )
+  # Seen before a device has one row, or one column.
+  travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or devices > 1) for a in args)
+  return problem, result, travels
+
+
+def _pair_function(
+  name: str, f: Callable[..., Any], x: jax.Array, args: tuple[jax.Array, ...], implementation: Any
+) -> tuple[PairFunction, tuple[jax.Array, ...]]:
+  if any(map(varying_axes, (x, *args))):
+    return UntracedPairFunction(name, None, (id(f),), f), ()  # type: ignore[arg-type]
+  # Kernels compute in 32 bits, whatever JAX is told; Python's numbers follow.
+  with jax.enable_x64(bool(jax.config.jax_enable_x64) and implementation != "pallas"):
+    scalars = [jax.ShapeDtypeStruct((), a.dtype, weak_type=jax.typeof(a).weak_type) for a in (x, *args)]
+    return PairFunction.trace(name, f, scalars)
+
+
+def _reduced(problem: Problem, *options: Any) -> jax.Array:
+  if isinstance(problem.f, UntracedPairFunction):  # it may close over what a cached program must not keep
+    return _reduce(problem, *options)
+  return _compiled_reduce(problem, *options)
+
+
+def _reduce(
+  problem: Problem,
+  name: str,
+  reduction: Reduction,
+  block_size: int | None,
+  axis_name: AxisName | None,
+  implementation: Implementation | None,
+  travels: tuple[bool, ...],
+) -> jax.Array:
+  """Who computes which rows, with what."""
+  arrays, roles = problem.leaves()
   # None takes kernels where a kept result shows that they win (docs/performance.md): there is none yet. XLA's blocks
   # also do where there is nothing to do.
-  empty = 0 in (*batch, *x.shape, *other.shape, *(() if vector is None else vector.shape))
-  kernels: reductions.Implementation = implementation if implementation and not empty else "xla"
+  by: Implementation = implementation if implementation and all(a.size for a in arrays) else "xla"
+  result = "nd" if problem.columns or isinstance(reduction, LogSumExp) else "n"
 
-  def stream(f: Callable[..., jax.Array]) -> reductions.Stream:
-    return reductions.Stream(name, f, y is None, form, block_size, kind, columns, travels, kernels)
+  def of_rows(row_offset: Any, *arrays: jax.Array) -> jax.Array:
+    return execution.reduce(problem.with_leaves(arrays, row_offset), reduction, block_size, by)
+
+  def on_ring(*arrays: jax.Array) -> jax.Array:
+    local = problem.with_leaves(arrays)
+    return execution.reduce_on_ring(name, local, reduction, block_size, by, axis_name, travels)  # type: ignore[arg-type]
 
   if axis_name is None:
-    out = _sharding.by_rows(
-      name, lambda f, *arrays: stream(f).of_rows(*arrays), given, out_axes, True, f, kernels == "pallas"
-    )
-  else:
-    out = _sharding.around(name, lambda f, *arrays: stream(f).around(axis_name, *arrays), given, out_axes, axis_name, f)
-  return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out
+    return _sharding.shard_rows(name, of_rows, arrays, roles, result, cut=True, kernel=by == "pallas")
+  return _sharding.ring_map(name, on_ring, arrays, roles, result, axis_name)
+
+
+_compiled_reduce = jax.jit(_reduce, static_argnums=(1, 2, 3, 4, 5, 6))
+
+
+def _narrowed(out: jax.Array, problem: Problem, result: Any) -> jax.Array:
+  return out.astype(result) if result.itemsize < 4 and out.dtype == problem.x.dtype else out

@@ -1,4 +1,4 @@
-"""The rows of a matrix of pairs in blocks: how large, in a loop, over batches, and which pairs there are."""
+"""The rows of a matrix of pairs in blocks, or half of a symmetric one in tiles: how large, in loops, and over batches."""
 
 import math
 from collections.abc import Callable
@@ -10,44 +10,46 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jax_edm._core.points import PointSets
+
 ENTRIES = 2**20  # in one block: 4 MiB in float32 outweigh the cost of a step, and stay in or near the caches
 
 SMALLEST_TILE, FEW_TILES = 128, 16  # the side of tiles that may be many, and so many in a row may be smaller
 ORDERS = 2  # of reverse mode that keep no block; each takes up one checkpoint
 GROUPS = 64  # of rows that may each have a block of full size; where devices are few, they share the memory of one
 
-Block = Callable[..., Any]  # (first row, the rows of what has rows) -> the reduced rows
 
-
-def by_rows(rows: Block, own: Any, block: int) -> Any:
-  """``rows(start, own[start : start + block])`` for all blocks, joined; a derivative makes each block anew."""
+def map_row_blocks(of_rows: Callable[[Any, Any], Any], rows: Any, block: int) -> Any:
+  """``of_rows(start, rows[start : start + block])`` for all blocks, joined; a derivative makes each block anew."""
   for _ in range(ORDERS):
-    rows = jax.checkpoint(rows, prevent_cse=False)
-  n = jax.tree.leaves(own)[0].shape[0]
+    of_rows = jax.checkpoint(of_rows, prevent_cse=False)
+  n = jax.tree.leaves(rows)[0].shape[0]
   if n <= block:
-    return rows(0, own)
+    return of_rows(0, rows)
   whole = n // block * block  # the odd block comes last, by itself: nothing is padded, or copied if there is none
 
   def split(a: jax.Array) -> jax.Array:
     return a[:whole].reshape(whole // block, block, *a.shape[1:])
 
-  steps = (jnp.arange(0, whole, block, dtype=jnp.int32), jax.tree.map(split, own))
-  out = lax.scan(lambda _, step: (None, rows(*step)), None, steps)[1]
+  steps = (jnp.arange(0, whole, block, dtype=jnp.int32), jax.tree.map(split, rows))
+  out = lax.scan(lambda _, step: (None, of_rows(*step)), None, steps)[1]
   out = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), out)
   if whole == n:
     return out
-  return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), out, rows(whole, jax.tree.map(lambda a: a[whole:], own)))
+  rest = of_rows(whole, jax.tree.map(lambda a: a[whole:], rows))
+  return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), out, rest)
 
 
-def by_tiles(tile: Callable[..., Any], own: Any, side: int) -> Any:
+def sum_tiles(of_tile: Callable[[bool, Any, Any], tuple[jax.Array, jax.Array]], rows: Any, side: int) -> jax.Array:
   """Sums over a symmetric matrix, from the tiles on and above its diagonal.
 
-  ``tile(on_diagonal, own[rows], own[columns])`` returns what the tile adds to its rows, and what to its columns.
+  ``of_tile(on_diagonal, rows, columns)`` returns what the tile adds to its rows, and what to its columns; the number of
+  rows is a multiple of ``side``.
   """
-  n = jax.tree.leaves(own)[0].shape[0]
+  n = jax.tree.leaves(rows)[0].shape[0]
   count = n // side
-  stacked = jax.tree.map(lambda a: a.reshape(count, side, *a.shape[1:]), own)
-  on, off = (jax.checkpoint(partial(tile, on_diagonal), prevent_cse=False) for on_diagonal in (True, False))
+  stacked = jax.tree.map(lambda a: a.reshape(count, side, *a.shape[1:]), rows)
+  on, off = (jax.checkpoint(partial(of_tile, on_diagonal), prevent_cse=False) for on_diagonal in (True, False))
 
   def at(i: Any) -> Any:
     return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), stacked)
@@ -76,20 +78,20 @@ def rows_in_a_block(n: int, m: int) -> int:
   return _near_divisor(n, max(ENTRIES // max(m, 1), 1))
 
 
-def side_of_a_tile(n: int, batch: int) -> int:
-  """The side of so many squares of about ``ENTRIES`` entries together; a divisor of ``n``, if one is near."""
-  return _near_divisor(n, max(int((ENTRIES / max(batch, 1)) ** 0.5), 1))
+def side_of_a_tile(n: int, entries: int) -> int:
+  """The side of a square of about so many entries; a divisor of ``n``, if one is near."""
+  return _near_divisor(n, max(int(entries**0.5), 1))
 
 
 def worth_tiles(n: int, side: int) -> bool:
   """Half of the entries, but (n / side)^2 steps: not for many small tiles."""
-  return side >= SMALLEST_TILE or n <= FEW_TILES * side
+  return n > side and (side >= SMALLEST_TILE or n <= FEW_TILES * side)
 
 
-def _near_divisor(n: int, most: int) -> int:
-  if n <= most:
+def _near_divisor(n: int, largest: int) -> int:
+  if n <= largest:
     return max(n, 1)
-  return next((b for b in range(most, max(most // 2, most - 1000), -1) if n % b == 0), most)
+  return next((b for b in range(largest, max(largest // 2, largest - 1000), -1) if n % b == 0), largest)
 
 
 def padded(tree: Any, by: int) -> Any:
@@ -97,18 +99,10 @@ def padded(tree: Any, by: int) -> Any:
   return jax.tree.map(lambda a: jnp.pad(a, ((0, by), *((0, 0) for _ in a.shape[1:]))), tree)
 
 
-def present(where: jax.Array | None, exists: jax.Array | None) -> jax.Array | None:
-  """The pairs of which both points exist; ``None``: all."""
-  row = None if where is None else where[:, None]
-  column = None if exists is None else exists if exists.ndim == 2 else exists[None, :]
-  return column if row is None else row if column is None else row & column
-
-
-def members(arrays: tuple[Any, ...], ranks: tuple[int, ...]) -> int:
-  """How many members of a batch share the memory for blocks; the first array may be one of groups of rows.
-
-  They are members, too, but a device has one of them, or few.
-  """
-  leading = [a.shape[: a.ndim - rank] for a, rank in zip(arrays[1:], ranks[1:], strict=True) if a is not None]
-  groups = arrays[0].shape[0] if np.ndim(arrays[0]) else 1
+def batch_size(points: PointSets) -> int:
+  """How many members of a batch share the memory for blocks; groups of rows lie on a device each, or few on one."""
+  arrays, roles = points.leaves()
+  leading = [a.shape[: a.ndim - len(role)] for a, role in zip(arrays, roles, strict=True) if role[:1] in "nm" and role]
+  offset = points.row_offset
+  groups = 1 if offset is None or not offset.ndim else offset.shape[0]
   return math.prod(np.broadcast_shapes(*leading)) // min(groups, GROUPS)

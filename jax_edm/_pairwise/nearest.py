@@ -1,6 +1,6 @@
 """The nearest points: a search without derivatives, in blocks of rows, and then the few distances that it found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,19 +8,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_edm._pairwise import blocked
-from jax_edm import _errors
-from jax_edm import _sharding
-from jax_edm._core import batching
-from jax_edm._core import edm as _edm
-from jax_edm._pairwise import ring
-from jax_edm._core import derivatives
-from jax_edm._core.edm import Method
-from jax_edm._core.distance import Form
+from jax_edm import _errors, _sharding
+from jax_edm._core.batching import map_batch
+from jax_edm._core.edm import check, choose_form, dtypes, point_sets
+from jax_edm._core.points import PointSets
+from jax_edm._pairwise import blocked, ring
+from jax_edm._typing import ArrayLike, AxisName, Method
 
 GROUP = 32  # entries of a row of which the smallest stands for all
-RANKS = (0, 2, 1, 2, 1)  # of the first row, and of the points and masks of one member of a batch
 SPARE = 8  # candidates beyond k where the entries carry the rounding error of a product
+BLOCK = 128  # points: what the forms of blocks are chosen for
 
 
 class Nearest(NamedTuple):
@@ -31,15 +28,15 @@ class Nearest(NamedTuple):
 
 
 def nearest(
-  x: jax.Array,
-  y: jax.Array | None = None,
+  x: ArrayLike,
+  y: ArrayLike | None = None,
   *,
   k: int = 1,
-  where: jax.Array | None = None,
-  where_y: jax.Array | None = None,
+  where: ArrayLike | None = None,
+  where_y: ArrayLike | None = None,
   method: Method = None,
   block_size: int | None = None,
-  axis_name: str | tuple[str, ...] | None = None,
+  axis_name: AxisName | None = None,
 ) -> Nearest:
   r"""The ``k`` points of ``y`` that are nearest to each point of ``x``: their squared distances and their indices.
 
@@ -80,113 +77,125 @@ def nearest(
            [0],
            [1]], dtype=int32))
   """
-  _edm.check("nearest", x, y, where, where_y, method)
+  check("nearest", x, y, where, where_y, method)
   m = (x if y is None else y).shape[-2] * _sharding.ring_size("nearest", axis_name)
   _errors.count("nearest", "k", k, max(m - (y is None), 0))
   _errors.block_size("nearest", block_size)
-  return _nearest(x, y, where, where_y, k, _edm.choose_form(method, 10**6, 10**6, x.shape[-1]), block_size, axis_name)
+  return _nearest(x, y, where, where_y, k, method, block_size, axis_name)
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6, 7))
 def _nearest(
-  x: jax.Array, y: Any, where: Any, where_y: Any, k: int, form: Form, block_size: int | None, axis_name: Any
+  x: Any, y: Any, where: Any, where_y: Any, k: int, method: Method, block_size: int | None, axis_name: AxisName | None
 ) -> Nearest:
-  result, compute = _edm.dtypes(x, *([] if y is None else [y]))
-  x, other = x.astype(compute), (x if y is None else y).astype(compute)
-  given = [(x, "nd"), (where, "n"), (other, "md"), (where if y is None else where_y, "m")]
-  search = _Search(k, form, block_size, y is None)
+  result, compute = dtypes(x, *([] if y is None else [y]))
+  form = choose_form(method, BLOCK, BLOCK, x.shape[-1])
+  points = point_sets(x, y, where, where_y, form, compute)
+  search = Search(k, block_size, k + (SPARE if form.entries == "gram" else 0))
+
+  def of_rows(row_offset: Any, *arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return search.of_rows(points.with_leaves(arrays, row_offset))
+
+  def on_ring(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+    assert axis_name is not None
+    return search.on_ring(points.with_leaves(arrays), axis_name)
+
   if axis_name is None:
-    squared, indices = _sharding.by_rows("nearest", lambda _, *arrays: search.of_rows(*arrays), given, "nd", cut=True)
+    squared, indices = _sharding.shard_rows("nearest", of_rows, *points.leaves(), "nd", cut=True)
   else:
-    squared, indices = _sharding.around(
-      "nearest", lambda _, *arrays: search.around(axis_name, *arrays), given, "nd", axis_name
-    )
+    squared, indices = _sharding.ring_map("nearest", on_ring, *points.leaves(), "nd", axis_name)
   return Nearest(squared.astype(result), indices)
 
 
 @dataclass(frozen=True)
-class _Search:
+class Search:
+  """For the ``k`` nearest, of ``candidates`` that are measured again by differences."""
+
   k: int
-  form: Form
   block_size: int | None
-  one_set: bool
+  candidates: int
 
-  def of_rows(self, first: Any, *arrays: Any) -> tuple[jax.Array, jax.Array]:
-    """The nearest of all, to the rows from ``first`` on, for each member of the batch; None: to all rows."""
+  def of_rows(self, points: PointSets) -> tuple[jax.Array, jax.Array]:
+    """The nearest of all columns, for each member of the batch."""
+    batch = blocked.batch_size(points)
 
-    def one(first: Any, x: jax.Array, where: Any, other: jax.Array, exists: Any) -> tuple[jax.Array, jax.Array]:
-      _, j = self._candidates(batch, first, *lax.stop_gradient((x, where, other, exists)))
-      return self._chosen(self._measured(batch, x, where, j, other, exists), j)
+    def one(points: PointSets) -> tuple[jax.Array, jax.Array]:
+      _, j = self._candidates(batch, lax.stop_gradient(points))
+      return self._chosen(self._measured(batch, points, j), j)
 
-    batch = blocked.members((first, *arrays), RANKS)
-    return batching.map_batch(one, (first, *arrays), RANKS, "(p,q),(p,q)")
+    return points.map_batch(one, "(p,q),(p,q)")
 
-  def around(self, axis_name: Any, *arrays: Any) -> tuple[jax.Array, jax.Array]:
+  def on_ring(self, points: PointSets, axis_name: AxisName) -> tuple[jax.Array, jax.Array]:
     """The same, where every device has a part of the rows and a part of the columns."""
-    x, where, other, exists = arrays
-    n, m, batch = x.shape[-2], other.shape[-2], blocked.members((None, *arrays), RANKS)
+    n, m, batch = points.x.shape[-2], points.y.shape[-2], blocked.batch_size(points)
+    local: Any = replace(points, y=None, y_mask=None)  # type: ignore[arg-type]
+    travelling: Any = replace(points, x=None, x_mask=None)  # type: ignore[arg-type]
 
-    def search(source: jax.Array, own: Any, block: Any) -> tuple[jax.Array, jax.Array]:
-      first = lax.axis_index(axis_name) * n - source * m if self.one_set else None
-      given, search = (first, *own, *block), partial(self._candidates, batch)
-      squared, j = batching.map_batch(search, given, RANKS, "(p,q),(p,q)")
-      spare = [(0, 0)] * (j.ndim - 1) + [(0, self._most - j.shape[-1])]
+    def joined(owner: jax.Array, local: PointSets, travelling: PointSets) -> PointSets:
+      offset = lax.axis_index(axis_name) * n - owner * m if points.one_set else None
+      return replace(local, y=travelling.y, y_mask=travelling.y_mask, row_offset=offset)
+
+    def search(owner: jax.Array, local: PointSets, travelling: PointSets) -> tuple[jax.Array, jax.Array]:
+      squared, j = joined(owner, local, travelling).map_batch(partial(self._candidates, batch), "(p,q),(p,q)")
+      spare = [(0, 0)] * (j.ndim - 1) + [(0, self.candidates - j.shape[-1])]
       squared = jnp.pad(squared, spare, constant_values=jnp.inf)
-      return squared, jnp.pad(jnp.where(j < 0, -1, j + source * m), spare, constant_values=-1)
+      return squared, jnp.pad(jnp.where(j < 0, -1, j + owner * m), spare, constant_values=-1)
 
     def better(*found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-      squared, j = (jnp.concatenate(parts, -1) for parts in zip(*found, strict=True))
-      squared, j = lax.sort((squared, j), num_keys=2)
-      return squared[..., : self._most], j[..., : self._most]
+      squared, j = lax.sort([jnp.concatenate(parts, -1) for parts in zip(*found, strict=True)], num_keys=2)
+      return squared[..., : self.candidates], j[..., : self.candidates]
 
-    def measure(source: jax.Array, own: Any, block: Any) -> jax.Array:
-      (x, where, j), (other, exists) = own, block
-      j = j - source * m
-      given, ranks = (x, where, j, other, exists), (2, 1, 2, 2, 1)
-      squared = batching.map_batch(partial(self._measured, batch), given, ranks, "(p,q)")
-      return jnp.where((j >= 0) & (j < m), squared, 0)
+    def measure(owner: jax.Array, local: tuple[PointSets, jax.Array], travelling: PointSets) -> jax.Array:
+      pairs, j = joined(owner, local[0], travelling), local[1] - owner * m
+      (arrays, roles), there = pairs.leaves(), (j >= 0) & (j < m)
 
-    _, j = ring.fold(search, axis_name, (x, where), (other, exists), better)
-    squared = ring.total("nearest", measure, axis_name, (x, where, j), (other, exists))
-    return batching.map_batch(self._chosen, (squared, j), (2, 2), "(p,q),(p,q)")
+      def one(j: jax.Array, *arrays: jax.Array) -> jax.Array:
+        return self._measured(batch, pairs.with_leaves(arrays), j)
 
-  @property
-  def _most(self) -> int:
-    return self.k + (SPARE if self.form.entries == "gram" else 0)
+      squared = map_batch(one, [j, *arrays], [2, *map(len, roles)], "(p,q)")
+      return jnp.where(there, squared, 0)
 
-  def _candidates(
-    self, batch: int, first: Any, x: jax.Array, where: Any, other: jax.Array, exists: Any
-  ) -> tuple[jax.Array, jax.Array]:
+    _, j = ring.fold(search, axis_name, local, travelling, better)
+    squared = ring.total("nearest", measure, axis_name, (local, j), travelling)
+    return map_batch(self._chosen, (squared, j), (2, 2), "(p,q),(p,q)")
+
+  def _candidates(self, batch: int, points: PointSets) -> tuple[jax.Array, jax.Array]:
     """Some more than the nearest, as the entries see it, and -1 where there are none."""
-    x, other = batching.replace_masked(x, where), batching.replace_masked(other, exists)
+    points = points.filled()
+    n, m = points.x.shape[0], points.y.shape[0]
 
-    def search(start: jax.Array | int, own: Any) -> tuple[jax.Array, jax.Array]:
-      x, where = own
-      squared = _finite(derivatives.edm(self.form, (x, other)))
-      present = blocked.present(where, exists)
-      if present is not None:
-        squared = jnp.where(present, squared, jnp.inf)
-      if self.one_set:
-        start = start if first is None else start + first
-        squared = jnp.where(batching.diagonal(start, squared.shape), jnp.inf, squared)
-      j = _smallest(squared, min(self._most, other.shape[0]))
+    def search(start: jax.Array | int, rows: Any) -> tuple[jax.Array, jax.Array]:
+      offset = start if points.row_offset is None else start + points.row_offset
+      part = replace(points, x=rows[0], x_mask=rows[1], row_offset=jnp.asarray(offset))
+      squared, pair_mask = _finite(part.squared()), part.pair_mask()
+      if pair_mask is not None:
+        squared = jnp.where(pair_mask, squared, jnp.inf)
+      if points.one_set:
+        squared = jnp.where(part.on_diagonal(), jnp.inf, squared)
+      j = _smallest(squared, min(self.candidates, m))
       squared = jnp.take_along_axis(squared, j, 1)
       return squared, jnp.where(squared == jnp.inf, -1, j)
 
-    block = self.block_size or blocked.rows_in_a_block(x.shape[0], other.shape[0] * batch)
-    return blocked.by_rows(search, (x, where), block)
+    block = self.block_size or blocked.rows_in_a_block(n, m * batch)
+    return blocked.map_row_blocks(search, (points.x, points.x_mask), block)
 
-  def _measured(self, batch: int, x: jax.Array, where: Any, j: jax.Array, other: jax.Array, exists: Any) -> jax.Array:
+  def _measured(self, batch: int, points: PointSets, j: jax.Array) -> jax.Array:
     """Squared distances of the candidates, by differences; 0 where there is none."""
-    x, other = batching.replace_masked(x, where), batching.replace_masked(other, exists)
+    points = points.filled()
 
-    def measure(_: Any, own: Any) -> jax.Array:
-      x, j = own
-      there = ((j >= 0) & (j < other.shape[0]))[:, :, None]
+    def measure(_: Any, rows: Any) -> jax.Array:
+      x, j = rows
+      there = ((j >= 0) & (j < points.y.shape[0]))[:, :, None]
       # Selected before the difference: what stands elsewhere reaches nothing.
-      return ((x[:, None, :] - jnp.where(there, jnp.take(other, j, 0, mode="clip"), x[:, None, :])) ** 2).sum(2)
+      difference = x[:, None, :] - jnp.where(there, jnp.take(points.y, j, 0, mode="clip"), x[:, None, :])
+      squared = (difference**2).sum(2)
+      # A point that is not finite has no gradient, and gives none to those that it chose.
+      finite = jnp.isfinite(difference)
+      safe = (jnp.where(finite, difference, 0) ** 2).sum(2)
+      return jnp.where(finite.all(2), safe, lax.stop_gradient(squared))
 
-    return blocked.by_rows(measure, (x, j), blocked.rows_in_a_block(x.shape[0], j.shape[1] * x.shape[1] * batch))
+    block = blocked.rows_in_a_block(j.shape[0], j.shape[1] * points.x.shape[1] * batch)
+    return blocked.map_row_blocks(measure, (points.x, j), block)
 
   def _chosen(self, squared: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
     squared = jnp.where(j < 0, jnp.inf, squared)

@@ -1,19 +1,19 @@
 r"""Sums and searches over blocks that travel around a ring of devices.
 
-Each device keeps what is its ``own`` and lends a ``block``: the blocks go from device to device, one neighbour at a
-time, until each has been everywhere. Where ``f(source, own, block)`` is what a block adds to its host, and what the
-host adds to the block, which carries it along and brings it home,
+Each device keeps what is ``local``, and a block ``travels``: the blocks go from device to device, one neighbour at a
+time, until each has been everywhere. Where ``f(owner, local, travelling)`` is the pair of what a block adds to the sum of
+the device on which it is, and of what it takes along and brings home,
 
-.. math:: a_i = \sum_s f_1(s, o_i, t_s), \qquad b_s = \sum_i f_2(s, o_i, t_s),
+.. math:: a_i = \sum_s f_1(s, l_i, t_s), \qquad b_s = \sum_i f_2(s, l_i, t_s),
 
-call the map from ``(o, t)`` to ``(a, b)`` a *round*. Rounds are closed under differentiation:
+call the map from ``(l, t)`` to ``(a, b)`` a *round*. Rounds are closed under differentiation:
 
-* the tangent of a round is the round of ``(o, do)`` and ``(t, dt)`` with the tangent of f;
-* its transpose takes the cotangents ``(ga, gb)`` to the round of ``(o, ga)`` and ``(t, gb)`` with the transpose of that
-  tangent: what it adds to a host is the cotangent of ``do``, what it adds to a block that of ``dt``.
+* the tangent of a round is the round of ``(l, dl)`` and ``(t, dt)`` with the tangent of f;
+* its transpose takes the cotangents ``(ga, gb)`` to the round of ``(l, ga)`` and ``(t, gb)`` with the transpose of that
+  tangent: what it adds to the local sum is the cotangent of ``dl``, what it adds to the travelling sum that of ``dt``.
 
-JAX by itself would keep all blocks that come by, on every device, for the reverse pass. By these two rules derivatives
-of every mode and order are rounds again, and the blocks come by once more.
+JAX by itself would keep all blocks that visit, on every device, for the reverse pass. By these two rules derivatives
+of every mode and order are rounds again, and the blocks visit once more.
 """
 
 from collections.abc import Callable
@@ -26,42 +26,36 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jax_edm import _errors
-from jax_edm._core import derivatives
-from jax_edm._core.derivatives import varying_axes as varying
-from jax_edm._core.linear import LinearMap, linear
+from jax_edm._core.derivatives import unify_varying_axes, varying_axes
+from jax_edm._core.linear import linear_of_trees
+from jax_edm._typing import AxisName
 
-Axis = str | tuple[str, ...]
+Visit = Callable[[jax.Array, Any, Any], Any]  # of the owner of a block, what is local, and what travels
 
 
-def total(caller: str, f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> Any:
-  """``sum_s f(s, own, block of s)``; derivatives with respect to own, block and what f closes over."""
+def total(caller: str, f: Visit, axis_name: AxisName, local: Any, travelling: Any) -> Any:
+  """``sum_s f(s, local, travelling of s)``; derivatives with respect to both, and to what f closes over."""
   here = lax.axis_index(axis_name)
-  own, block = derivatives.unify_varying_axes((own, block), here)
-  closed_over = hoisted(f, here, own, block)[1]
+  local, travelling = unify_varying_axes((local, travelling), here)
+  closed_over = _closure_convert(f, here, local, travelling)[1]
   # They may vary over more axes; then all have to, and f is traced again.
-  own, block = derivatives.unify_varying_axes((own, block), here, *closed_over)
-  visit, closed_over = hoisted(f, here, own, block)
-  if missing := {name for a in closed_over for name in varying(jax.tree.leaves(own)[0]) - varying(a)}:
-    names = tuple(sorted(missing))
-    raise _errors.error(
-      caller,
-      "f must not close over what is one and the same on all devices",
-      f"a traced value that does not vary over {names}",
-      f"Write jax.lax.pcast(value, {names}, to='varying') before f, or make it an operand",
-    )
-  (own, own_fixed), (block, block_fixed) = _split((own, closed_over)), _split(block)
+  local, travelling = unify_varying_axes((local, travelling), here, *closed_over)
+  converted, closed_over = _closure_convert(f, here, local, travelling)
+  _check_closed_over(caller, closed_over, local)
+  (local, local_constants), (travelling, constants) = _split((local, closed_over)), _split(travelling)
 
-  def of_moving(source: jax.Array, fixed: Any, own: Any, block: Any) -> tuple[Any, Any]:
-    (own, closed_over), block = _merged(own, fixed[0]), _merged(block, fixed[1])
-    return visit(closed_over, source, own, block), ()
+  def visit(owner: jax.Array, constants: Any, local: Any, travelling: Any) -> tuple[Any, Any]:
+    local, closed_over = _merged(local, constants[0])
+    return converted(closed_over, owner, local, _merged(travelling, constants[1])), ()
 
-  out = jax.eval_shape(of_moving, here, (own_fixed, block_fixed), own, block)[0]
+  constants = local_constants, constants
+  out = jax.eval_shape(visit, here, constants, local, travelling)[0]
   if not jnp.issubdtype(out.dtype, jnp.inexact):  # a number of points, say
-    own, block = lax.stop_gradient((own, block))
-  return _round(of_moving, axis_name, (own_fixed, block_fixed), own, block)[0]
+    local, travelling = lax.stop_gradient((local, travelling))
+  return _round(visit, axis_name, constants, local, travelling)[0]
 
 
-def hoisted(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def _closure_convert(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
   """``g(closed_over, *args)``, which is ``f(*args)`` and closes over nothing that is traced; and ``closed_over``."""
   closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
   tree, traced = jax.tree.structure(shape), [isinstance(c, jax.core.Tracer) for c in closed.consts]
@@ -75,66 +69,79 @@ def hoisted(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], tupl
   return of_closed_over, tuple(c for c, t in zip(closed.consts, traced, strict=True) if t)
 
 
+def _check_closed_over(caller: str, closed_over: tuple[Any, ...], local: Any) -> None:
+  varying = varying_axes(jax.tree.leaves(local)[0])
+  if missing := {name for a in closed_over for name in varying - varying_axes(a)}:
+    names = tuple(sorted(missing))
+    raise _errors.error(
+      caller,
+      "f must not close over what is one and the same on all devices of a shard_map",
+      f"a traced value that does not vary over {names}",
+      f"Write jax.lax.pcast(value, {names}, to='varying') before f, or pass it in args=",
+    )
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _round(f: Callable[..., Any], axis_name: Axis, fixed: Any, own: Any, block: Any) -> tuple[Any, Any]:
-  """``fixed`` are the integers of own and of block: they stay and travel with them, and have no derivative."""
+def _round(f: Callable[..., Any], axis_name: AxisName, constants: Any, local: Any, travelling: Any) -> tuple[Any, Any]:
+  """``constants`` are the integers among what is local and what travels: they go with them, and have no derivative."""
 
-  def visit(source: jax.Array, own: Any, block: Any) -> tuple[Any, Any]:
-    return f(source, (own[0], block[0]), own[1], block[1])
+  def visit(owner: jax.Array, local: Any, travelling: Any) -> tuple[Any, Any]:
+    return f(owner, (local[0], travelling[0]), local[1], travelling[1])
 
-  return _visits(visit, axis_name, (fixed[0], own), (fixed[1], block))
+  return _visits(visit, axis_name, (constants[0], local), (constants[1], travelling))
 
 
 @_round.defjvp
-def _round_jvp(f: Callable[..., Any], axis_name: Axis, primals: Any, tangents: Any) -> tuple[Any, Any]:
-  def tangent(c: Any, t: Any) -> tuple[Any, Any]:
-    (fixed, *z), dz = c, t
+def _round_jvp(f: Callable[..., Any], axis_name: AxisName, primals: Any, tangents: Any) -> tuple[Any, Any]:
+  def tangent(primals: Any, moved: Any) -> tuple[Any, Any]:
+    (constants, *z), dz = primals, moved
 
-    def visit(source: jax.Array, fixed: Any, own: Any, block: Any) -> Any:
-      return jax.jvp(partial(f, source, fixed), (own[0], block[0]), (own[1], block[1]))[1]
+    def visit(owner: jax.Array, constants: Any, local: Any, travelling: Any) -> Any:
+      return jax.jvp(partial(f, owner, constants), (local[0], travelling[0]), (local[1], travelling[1]))[1]
 
-    return _round(visit, axis_name, fixed, *zip(z, dz, strict=True))
+    return _round(visit, axis_name, constants, *zip(z, dz, strict=True))
 
-  def transpose(c: Any, g: Any) -> tuple[Any, Any]:
-    (fixed, *z) = c
+  def transpose(primals: Any, g: Any) -> tuple[Any, Any]:
+    (constants, *z) = primals
 
-    def visit(source: jax.Array, fixed: Any, own: Any, block: Any) -> Any:
-      return jax.vjp(partial(f, source, fixed), own[0], block[0])[1]((own[1], block[1]))
+    def visit(owner: jax.Array, constants: Any, local: Any, travelling: Any) -> Any:
+      return jax.vjp(partial(f, owner, constants), local[0], travelling[0])[1]((local[1], travelling[1]))
 
-    return _round(visit, axis_name, fixed, *zip(z, g, strict=True))
+    return _round(visit, axis_name, constants, *zip(z, g, strict=True))
 
-  return _round(f, axis_name, *primals), _linear(tangent, transpose, primals, tangents[1:])
+  return _round(f, axis_name, *primals), linear_of_trees(tangent, transpose, primals, tangents[1:])
 
 
-def _visits(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any) -> tuple[Any, Any]:
+def _visits(f: Visit, axis_name: AxisName, local: Any, travelling: Any) -> tuple[Any, Any]:
+  """What all visits add to the local sum, and to the travelling sums, which are at home again."""
   here, add = lax.axis_index(axis_name), partial(jax.tree.map, jnp.add)
 
   def step(state: Any, _: None) -> tuple[Any, None]:
-    # The source travels, too: where there are several axes, ppermute and axis_index may number devices differently.
-    (source, block, to_block), to_host = to_neighbour(state[0], axis_name), state[1]
-    to_host, to_block = add((to_host, to_block), f(source, own, block))
-    return ((source, block, to_block), to_host), None
+    # The owner travels, too: where there are several axes, ppermute and axis_index may number devices differently.
+    (owner, travelling, travelling_sum), local_sum = to_neighbour(state[0], axis_name), state[1]
+    local_sum, travelling_sum = add((local_sum, travelling_sum), f(owner, local, travelling))
+    return ((owner, travelling, travelling_sum), local_sum), None
 
-  to_host, to_block = f(here, own, block)
-  start = (here, block, to_block), to_host
-  ((_, _, to_block), to_host), _ = lax.scan(step, start, length=lax.axis_size(axis_name) - 1)
-  return to_host, to_neighbour(to_block, axis_name)
+  local_sum, travelling_sum = f(here, local, travelling)
+  start = (here, travelling, travelling_sum), local_sum
+  ((_, _, travelling_sum), local_sum), _ = lax.scan(step, start, length=lax.axis_size(axis_name) - 1)
+  return local_sum, to_neighbour(travelling_sum, axis_name)
 
 
-def fold(f: Callable[..., Any], axis_name: Axis, own: Any, block: Any, merge: Callable[..., Any]) -> Any:
-  """``merge`` of all ``f(s, own, block of s)``; without derivatives."""
-  own, block = derivatives.unify_varying_axes(lax.stop_gradient((own, block)), lax.axis_index(axis_name))
+def fold(f: Visit, axis_name: AxisName, local: Any, travelling: Any, merge: Callable[..., Any]) -> Any:
+  """``merge`` of all ``f(s, local, travelling of s)``; without derivatives."""
   here = lax.axis_index(axis_name)
+  local, travelling = unify_varying_axes(lax.stop_gradient((local, travelling)), here)
 
   def step(state: Any, _: None) -> tuple[Any, None]:
-    (source, block), best = to_neighbour(state[0], axis_name), state[1]
-    return ((source, block), merge(best, f(source, own, block))), None
+    (owner, travelling), best = to_neighbour(state[0], axis_name), state[1]
+    return ((owner, travelling), merge(best, f(owner, local, travelling))), None
 
-  start = (here, block), f(here, own, block)
+  start = (here, travelling), f(here, local, travelling)
   return lax.scan(step, start, length=lax.axis_size(axis_name) - 1)[0][1]
 
 
-def to_neighbour(tree: Any, axis_name: Axis) -> Any:
+def to_neighbour(tree: Any, axis_name: AxisName) -> Any:
   if isinstance(axis_name, tuple):  # in the order of the mesh, which JAX wants; any ring will do
     order = list(jax.sharding.get_abstract_mesh().axis_names)
     axis_name = tuple(sorted(axis_name, key=lambda name: order.index(name) if name in order else 0))
@@ -151,15 +158,3 @@ def _split(tree: Any) -> tuple[Any, Any]:
 
 def _merged(a: Any, b: Any) -> Any:
   return jax.tree.map(lambda p, q: q if p is None else p, a, b, is_leaf=lambda leaf: leaf is None)
-
-
-def _linear(tangent: Any, transpose: Any, c: Any, t: Any) -> Any:
-  """``tangent(c, t)``, linear in ``t``, and its transpose, ``transpose(c, g)``; both of trees."""
-  (constants, of_c), (moving, of_t) = jax.tree.flatten(c), jax.tree.flatten(t)
-  out_tree = jax.tree.structure(jax.eval_shape(tangent, c, t))
-
-  def flat(function: Any, tree: Any) -> Any:
-    k = len(constants)
-    return lambda *a: jax.tree.leaves(function(jax.tree.unflatten(of_c, a[:k]), jax.tree.unflatten(tree, a[k:])))
-
-  return jax.tree.unflatten(out_tree, linear(LinearMap.of(flat(tangent, of_t), flat(transpose, out_tree)), constants, moving))

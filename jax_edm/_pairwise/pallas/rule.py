@@ -6,10 +6,10 @@ user's is traced for one pair. What it computes from nothing but values that it 
 stays outside; what is left, with the numbers that it needs, goes into the kernel.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,22 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from jax_edm import _errors
-from jax_edm._pairwise import ring
-from jax_edm._core import derivatives
+from jax_edm._core.derivatives import varying_axes
+from jax_edm._core.linear import linear_of_trees
 from jax_edm._pairwise.pallas import sweeps
 from jax_edm._pairwise.pallas.sweeps import Arrays, Pairs
+from jax_edm._pairwise.problem import SELECT, PairFunction, Problem
+from jax_edm._pairwise.reductions import (
+  LogSumExp,
+  Reduction,
+  RowMax,
+  ScaledTotal,
+  Sum,
+  exponents,
+  finite,
+  log_size,
+  weighted_exponentials,
+)
 
 PLATFORMS = ("tpu", "cuda")
 INTERPRETED: Any = None  # in tests: where other platforms run the kernels, (route, interpret)
@@ -30,9 +42,13 @@ INTERPRETED: Any = None  # in tests: where other platforms run the kernels, (rou
 XLA = 'implementation="xla"'
 WAY_OUT = f"Take {XLA}"
 
-SELECT = "select_n of integers"  # Triton's compiler does not take what Pallas makes of it
-
 Leaves = Sequence[jax.Array]
+
+
+class ByXla(Protocol):
+  """The same by blocks of XLA."""
+
+  def __call__(self, problem: Problem, reduction: Reduction) -> jax.Array: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +125,7 @@ def _jvp(arrays: Leaves, tangents: Sequence[Any], *, kernel: Kernel) -> tuple[Le
     return list(kernel_p.bind(*arrays, *g, kernel=kernel.transposed(moving, len(arrays))))
 
   out, given, t = kernel_p.bind(*arrays, kernel=kernel), list(arrays), [tangents[i] for i in moving]
-  return out, tangent(given, t) if kernel.pull is None else ring._linear(tangent, transpose, given, t)
+  return out, tangent(given, t) if kernel.pull is None else linear_of_trees(tangent, transpose, given, t)
 
 
 def _transposed(g: Sequence[Any], *arrays: Any, kernel: Kernel) -> list[Any]:
@@ -170,21 +186,40 @@ for _platform in (*PLATFORMS, None):
   mlir.register_lowering(kernel_p, partial(_lowered, _platform), platform=_platform)
 
 
-def total(pairs: Pairs, by_xla: Callable[[Arrays], jax.Array], z: Arrays, value: jax.Array | None = None) -> jax.Array:
+def reduce(problem: Problem, reduction: Reduction, by_xla: ByXla) -> jax.Array:
+  """``reduction`` of all pairs, by kernels; ``by_xla(problem, reduction)`` is the same by XLA."""
+  caller = problem.f.caller
+  check(caller, problem.x, problem.y, *_present(*problem.args, problem.values))
+  problem = separated(problem)
+  if isinstance(reduction, Sum):
+    return _total(problem, partial(by_xla, reduction=Sum()))
+  if isinstance(reduction, ScaledTotal):
+    return _total(_scaled(problem, problem.row_max), partial(by_xla, reduction=Sum()))
+
+  def top_and_total(problem: Problem) -> Leaves:
+    top = by_xla(problem, reduction=RowMax())
+    return [top, by_xla(replace(problem, row_max=top), reduction=ScaledTotal())]
+
+  row_max, sums = _row_max_and_total(problem, top_and_total)
+  if isinstance(reduction, RowMax):
+    return row_max
+  return LogSumExp.finish(_total(_scaled(problem, row_max), partial(by_xla, reduction=Sum()), sums), row_max)
+
+
+def _total(problem: Problem, by_xla: Callable[[Problem], jax.Array], value: jax.Array | None = None) -> jax.Array:
   """``sum_j f(D_ij) v_j``, ``(n,)`` or ``(n, k)``; ``value`` is that, where it is known, and only has no derivative."""
-  leaves, tree = jax.tree.flatten(z)
+  pairs, caller = _pairs(problem), problem.f.caller
+  leaves, tree = jax.tree.flatten(_arrays(problem))
   unflatten, count = partial(jax.tree.unflatten, tree), len(leaves)
-  out = jax.eval_shape(lambda *leaves: by_xla(unflatten(leaves)), *leaves)
+  out = jax.eval_shape(by_xla, problem)
   if jnp.issubdtype(out.dtype, jnp.integer):  # counted in float32, which is exact for as many as there are points
-    if z.vector is not None or pairs.dtype != np.bool_:
+    if problem.values is not None or pairs.dtype != np.bool_:
       expected = 'with implementation="pallas" sums must be of floating numbers, or count where f is true'
       got = f"sums of dtype {out.dtype}"
-      raise TypeError(
-        _errors.message(pairs.caller, expected, got, f"Convert what f returns, and values, or take {XLA}")
-      )
+      raise TypeError(_errors.message(caller, expected, got, f"Convert what f returns, and values, or take {XLA}"))
     leaves = lax.stop_gradient(leaves)
   else:
-    check(pairs.caller, out)
+    check(caller, out)
 
   def run(on: Any, leaves: Leaves) -> Leaves:
     if value is not None:
@@ -196,21 +231,75 @@ def total(pairs: Pairs, by_xla: Callable[[Arrays], jax.Array], z: Arrays, value:
     return jax.tree.leaves(sweeps.pull(pairs, on, z, g[0], wanted))
 
   known = [] if value is None else [lax.stop_gradient(value)]
-  kernel = Kernel(pairs, run, lambda *leaves: [by_xla(unflatten(leaves[:count]))], pull)
+  kernel = Kernel(pairs, run, lambda *leaves: [by_xla(_problem(problem, unflatten(leaves[:count])))], pull)
   return kernel_p.bind(*leaves, *known, kernel=kernel)[0]
 
 
-def scaled(pairs: Pairs, by_xla: Callable[[Arrays], Leaves], z: Arrays) -> tuple[jax.Array, jax.Array]:
+def _row_max_and_total(problem: Problem, by_xla: Callable[[Problem], Leaves]) -> tuple[jax.Array, jax.Array]:
   """The scale of each row, and its sum of exponentials on that scale, ``(n,)``; without derivatives."""
-  leaves, tree = jax.tree.flatten(lax.stop_gradient(z))
+  exponent = replace(problem, f=_composed(problem, lambda squared, *args: exponents(problem.f((), squared, args), None)))
+  pairs = _pairs(exponent)
+  leaves, tree = jax.tree.flatten(lax.stop_gradient(_arrays(problem)))
   unflatten = partial(jax.tree.unflatten, tree)
 
   def run(on: Any, leaves: Leaves) -> Leaves:
     return sweeps.scaled(pairs, on, unflatten(leaves))
 
-  kernel = Kernel(pairs, run, lambda *leaves: by_xla(unflatten(leaves)), None)
-  top, sums = kernel_p.bind(*leaves, kernel=kernel)
-  return top, sums
+  kernel = Kernel(pairs, run, lambda *leaves: by_xla(_problem(problem, unflatten(leaves))), None)
+  row_max, sums = kernel_p.bind(*leaves, kernel=kernel)
+  return row_max, sums
+
+
+def _scaled(problem: Problem, row_max: jax.Array) -> Problem:
+  """The problem whose sum is that of the exponentials on the scale of the row."""
+  weights = () if problem.values is None else (problem.values[None, :],)
+
+  def term(squared: jax.Array, row_max: jax.Array, *rest: jax.Array) -> jax.Array:
+    weight, args = (rest[0], rest[1:]) if weights else (None, rest)
+    terms = exponents(problem.f((), squared, args), None)
+    # A sweep may round otherwise than the one that found the scale: at 1e30 the last digit is 1e23, whose exp is inf.
+    above = terms - finite(row_max) + (0 if weight is None else log_size(weight, terms))
+    above = jnp.where((above > 0) & (above < jnp.inf), above, 0)
+    return weighted_exponentials(terms - lax.stop_gradient(above), weight, row_max)
+
+  scaled = replace(problem, args=(row_max[:, None], *weights, *problem.args), values=None, row_max=None)
+  return replace(scaled, f=_composed(scaled, term))
+
+
+def _composed(problem: Problem, f: Callable[..., jax.Array]) -> PairFunction:
+  """A function of one pair, of the arguments of the problem; it closes over nothing."""
+  with jax.enable_x64(False):
+    scalars = [jax.ShapeDtypeStruct((), _plain(a).dtype) for a in (problem.x, *_present(*problem.args))]
+    return PairFunction.trace(problem.f.caller, f, scalars)[0]
+
+
+def _pairs(problem: Problem) -> Pairs:
+  """What is static."""
+
+  def of_tile(squared: jax.Array, *args: jax.Array) -> jax.Array:
+    dtypes = [v.aval.dtype for v in problem.f.jaxpr.invars[1:]]
+    tiles = [jnp.broadcast_to(a, squared.shape).astype(dtype) for a, dtype in zip(args, dtypes, strict=True)]
+    return problem.f.of_block((), squared, tiles)
+
+  f, hollow = problem.f, problem.one_set
+  return Pairs(f.caller, f.operations, f.dtype, of_tile, problem.form, hollow, problem.diagonal, problem.symmetric)
+
+
+def _arrays(problem: Problem) -> Arrays:
+  all_rows, args = problem.all_rows, tuple(_present(*problem.args))
+  y, y_mask = (None, None) if all_rows else (problem.y, problem.y_mask)
+  return Arrays(problem.row_offset, problem.x, y, problem.x_mask, y_mask, problem.values, args)
+
+
+def _problem(problem: Problem, z: Arrays) -> Problem:
+  y, y_mask = (z.x, z.where) if z.y is None else (z.y, z.exists)
+  return replace(
+    problem, row_offset=z.first, x=z.x, y=y, x_mask=z.where, y_mask=y_mask, values=z.vector, args=tuple(z.operands)
+  )
+
+
+def _present(*arrays: Any) -> list[jax.Array]:
+  return [a for a in arrays if a is not None]
 
 
 def check(caller: str, *arrays: Any) -> None:
@@ -224,37 +313,19 @@ def check(caller: str, *arrays: Any) -> None:
 
 
 def _check_devices(caller: str, arrays: Sequence[Any]) -> None:
-  if axes := {name for a in arrays for name in ring.varying(a)}:
+  if axes := {name for a in arrays for name in varying_axes(a)}:
     expected = 'with implementation="pallas" a jax.shard_map around this must not check what varies over its axes'
     advice = f"Pass check_vma=False to it, or take {XLA}"
     raise _errors.error(caller, expected, f"arrays that vary over {', '.join(sorted(axes))}", advice)
 
 
-class Apart(NamedTuple):
-  """A function of the user's, and the numbers that it needs."""
+def separated(problem: Problem) -> Problem:
+  """The problem whose f closes over nothing: numbers that f makes of what it closes over are arguments, ``(1, 1)``.
 
-  f: Callable[..., jax.Array]  # of a block of D, of the operands and of the numbers
-  numbers: list[jax.Array]  # (1, 1) each
-  operations: tuple[str, ...]
-  dtype: Any  # of what f returns
-
-
-def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> "Apart":
-  """An ``f(D, *operands, *numbers)`` that closes over nothing, and the numbers with which it is ``f(D, *operands)``.
-
-  The numbers, ``(1, 1)`` each, are what f makes of the values that it closes over before they meet D or an operand.
+  What f computes from these values alone, before they meet D or an argument, stays outside of the kernel.
   """
-  with jax.enable_x64(False):
-    given = [jax.ShapeDtypeStruct((), a.dtype) for a in (jnp.zeros((), jnp.float32), *map(_plain, operands))]
-    try:
-      closed = jax.make_jaxpr(lambda *given: _errors.elementwise(caller, "f", f(*given), ()))(*given)
-    except (TypeError, ValueError, IndexError) as e:
-      if str(e).startswith(f"{caller}: "):
-        raise
-      expected = 'with implementation="pallas" f must be a function of one pair, too'
-      got = f"{type(e).__name__} for scalars: {str(e).splitlines()[0]}"
-      raise _errors.error(caller, expected, got, f"Leave axes and shapes to this function, or take {XLA}") from e
-  jaxpr, known = closed.jaxpr, set(closed.jaxpr.constvars)
+  f, caller = problem.f, problem.f.caller
+  jaxpr, known = f.jaxpr, set(f.jaxpr.invars[: len(problem.closed_over)])
   outside, inside = [], []
   for equation in jaxpr.eqns:
     if all(isinstance(v, Literal) or v in known for v in equation.invars) and not equation.effects:
@@ -264,36 +335,21 @@ def taken_apart(caller: str, f: Callable[..., Any], operands: Leaves) -> "Apart"
       inside.append(equation)
   used = [v for equation in inside for v in equation.invars] + list(jaxpr.outvars)
   between = list(dict.fromkeys(v for v in used if not isinstance(v, Literal) and v in known))
-  names = jaxpr.debug_info.with_unknown_names()
-  before = ClosedJaxpr(Jaxpr((), jaxpr.constvars, between, outside, debug_info=names), ())
-  of_pair = jaxpr_as_fun(ClosedJaxpr(Jaxpr((), [*jaxpr.invars, *between], jaxpr.outvars, inside, debug_info=names), ()))
-  _check_devices(caller, closed.consts)
-  numbers = jaxpr_as_fun(before)(*closed.consts)
+  names, own = jaxpr.debug_info, jaxpr.invars[len(problem.closed_over) :]
+  outer, inner = jaxpr.invars[: len(problem.closed_over)], [*own, *between]
+  unknown = names.with_unknown_names()
+  before = ClosedJaxpr(Jaxpr((), outer, between, outside, debug_info=unknown), ())
+  of_pair = Jaxpr((), inner, jaxpr.outvars, inside, debug_info=unknown)
+  _check_devices(caller, problem.closed_over)
+  numbers = jaxpr_as_fun(before)(*problem.closed_over)
   check(caller, *numbers)
   for a in numbers:
     if a.shape:
       expected = 'with implementation="pallas" f may close over numbers, and take entries of arrays'
       advice = f"Add terms in a Python loop, a[k] of each k, or take {XLA}"
       raise _errors.error(caller, expected, f"an array of shape {a.shape} that meets D as a whole", advice)
-
-  dtypes = [a.dtype for a in (*given[1:], *numbers)]
-
-  def of_block(squared: jax.Array, *given: jax.Array) -> jax.Array:
-    tiles = (jnp.broadcast_to(a, squared.shape).astype(dtype) for a, dtype in zip(given, dtypes, strict=True))
-    return jax.vmap(jax.vmap(lambda *pair: of_pair(*pair)[0]))(squared, *tiles)
-
-  numbers, operations = [a.reshape(1, 1) for a in numbers], tuple(dict.fromkeys(_operations(inside)))
-  return Apart(of_block, numbers, operations, closed.out_avals[0].dtype)
-
-
-def _operations(equations: Sequence[Any]) -> Iterator[str]:
-  """By name, those inside others included."""
-  for equation in equations:
-    if equation.primitive.name == "select_n" and equation.invars[0].aval.dtype != np.bool_:
-      yield SELECT
-    yield equation.primitive.name
-    for parameter in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
-      yield from _operations(getattr(getattr(parameter, "jaxpr", parameter), "eqns", ()))
+  args = (*map(narrowed, _present(*problem.args)), *(a.reshape(1, 1) for a in numbers))
+  return replace(problem, f=PairFunction.of(caller, of_pair), args=args, closed_over=())
 
 
 def narrowed(a: jax.Array) -> jax.Array:

@@ -53,6 +53,7 @@ class Pairs:
   f: Callable[..., jax.Array]  # of a tile of D, and of a tile of each operand
   form: Form
   hollow: bool  # where the row is the column D is zero, and has no derivative
+  diagonal: bool  # whether such a pair counts
   symmetric: bool  # one set, and f(D) as D is
 
   def of_tile(self, *tiles: jax.Array) -> jax.Array:
@@ -188,6 +189,8 @@ class _Problem:
     masks += [view.passes("exists").T] if "exists" in view.passing else []
     for mask in masks:
       a = jnp.where(jnp.broadcast_to(mask, view.shape) != 0, a, jnp.full(view.shape, other, a.dtype))
+    if self.pairs.hollow and not self.pairs.diagonal:
+      a = jnp.where(self._on_diagonal(view), jnp.full(view.shape, other, a.dtype), a)
     return a
 
   def sum(self, view: View, block: jax.Array, name: str) -> jax.Array:
@@ -254,13 +257,14 @@ class _Problem:
     return jnp.broadcast_to(parts[0] * parts[1] if len(parts) == 2 else parts[0], view.shape)
 
   def _off_diagonal(self, view: View, a: jax.Array) -> jax.Array:
-    if not self.pairs.hollow:
-      return a
+    return jnp.where(self._on_diagonal(view), 0, a) if self.pairs.hollow else a
+
+  def _on_diagonal(self, view: View) -> jax.Array:
     passing, receiving = (lax.broadcasted_iota(jnp.int32, view.shape, k) + start for k, start in enumerate(view.starts))
     row, column = (receiving, passing) if self.rows else (passing, receiving)
     if "first" in view.shared:
       row = row + view.shared["first"]
-    return jnp.where(row == column, 0, a)
+    return row == column
 
   def _squared(self, view: View) -> jax.Array:
     def of_chunk(c: Any) -> jax.Array:

@@ -1,0 +1,107 @@
+"""Two sets of points, or some rows of one set and all of it: the data from which every matrix of pairs is made."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jax_edm._core import derivatives
+from jax_edm._core.distance import Form
+
+static = partial(field, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class PointSets:
+  """Points of the rows and points of the columns, and which of them exist.
+
+  Attributes:
+    x: ``(..., n, d)``, the points of the rows.
+    y: ``(..., m, d)``, those of the columns; the same array where there is one set.
+    x_mask: ``(..., n)`` booleans; None: all exist.
+    y_mask: ``(..., m)`` booleans.
+    row_offset: ``(...)``, the index among the columns of the first row; None: the rows begin with the first column.
+    form: how entries and contractions are computed.
+    one_set: the points of the rows are among those of the columns.
+  """
+
+  x: jax.Array
+  y: jax.Array
+  x_mask: jax.Array | None
+  y_mask: jax.Array | None
+  row_offset: jax.Array | None
+  form: Form = static()
+  one_set: bool = static()
+
+  def roles(self) -> Any:
+    """What the axes of each array are: ``n`` rows, ``m`` columns, ``d`` anything else; leading axes are a batch."""
+    return replace(self, x="nd", y="md", x_mask="n", y_mask="m", row_offset="")  # type: ignore[arg-type]
+
+  def leaves(self) -> tuple[list[jax.Array], list[str]]:
+    """The arrays that are there, and their roles."""
+    roles, pairs = self.roles(), []
+    for name in (f.name for f in fields(self) if not f.metadata.get("static")):
+      array, role = getattr(self, name), getattr(roles, name)
+      pairs += zip(array, role, strict=True) if isinstance(array, tuple) else [(array, role)]
+    return [a for a, _ in pairs if a is not None], [role for a, role in pairs if a is not None]
+
+  def with_leaves(self, arrays: Sequence[jax.Array], row_offset: jax.Array | None = None) -> Self:
+    """The same with other arrays; of the rows from ``row_offset`` on, where that is given."""
+    other = jax.tree.unflatten(jax.tree.structure(self), arrays)
+    return other if row_offset is None else replace(other, row_offset=row_offset)
+
+  def map_batch(self, function: Callable[[Self], Any], results: str) -> Any:
+    """``function`` of each member of the batch; ``results`` are the axes of its results, as for ``jnp.vectorize``."""
+    arrays, roles = self.leaves()
+    if all(a.ndim == len(role) for a, role in zip(arrays, roles, strict=True)):
+      return function(self)
+    axes = [",".join(f"a{i}{j}" for j in range(len(role))) for i, role in enumerate(roles)]
+    mapped = jnp.vectorize(
+      lambda *own: function(self.with_leaves(own)), signature=",".join(f"({a})" for a in axes) + "->" + results
+    )
+    return mapped(*arrays)
+
+  # Of one member of a batch:
+
+  @property
+  def all_rows(self) -> bool:
+    """The rows are all points of one set."""
+    return self.one_set and self.row_offset is None
+
+  def filled(self) -> Self:
+    """With points that are finite in the place of those that do not exist."""
+    x = _replace_masked(self.x, self.x_mask)
+    return replace(self, x=x, y=x if self.all_rows else _replace_masked(self.y, self.y_mask))
+
+  def squared(self) -> jax.Array:
+    """``(n, m)``; anything where a point does not exist, if this is not ``filled``."""
+    entries = derivatives.edm(self.form, (self.x,) if self.all_rows else (self.x, self.y))
+    if self.one_set and self.row_offset is not None:
+      entries = jnp.where(self.on_diagonal(), 0, entries)
+    return entries
+
+  def on_diagonal(self) -> jax.Array:
+    """Where the point of the row is the point of the column."""
+    # Of two vectors: a loop would keep matrices of indices, and read them.
+    i, j = (lax.iota(np.int32, a.shape[0]) for a in (self.x, self.y))
+    return (i if self.row_offset is None else i + self.row_offset)[:, None] == j[None, :]
+
+  def pair_mask(self) -> jax.Array | None:
+    """The pairs of which both points exist; None: all."""
+    row = None if self.x_mask is None else self.x_mask[:, None]
+    column = None if self.y_mask is None else self.y_mask[None, :]
+    return column if row is None else row if column is None else row & column
+
+
+def _replace_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+  """The first point that exists, in the place of every point that does not: finite, and no shift of the centre."""
+  if mask is None or x.shape[0] == 0:
+    return x
+  first = lax.stop_gradient(x[jnp.argmax(mask)])[None, :]
+  return jnp.where(mask[:, None], x, jnp.where(mask.any() & jnp.isfinite(first), first, 0))

@@ -1,0 +1,174 @@
+"""Gram matrices and squared distances: one from the other, and what their eigenvalues say about a matrix."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_edm._core import validation
+from jax_edm._core.edm import dtypes
+from jax_edm._typing import ArrayLike
+
+# What rounding may make of an eigenvalue that is zero, relative to the largest: in eps of the dtype of the computation
+# (up to 16 were seen, for 600 points), and in eps of the dtype of the entries (up to 1.6).
+ROUNDING_OF_COMPUTATION, ROUNDING_OF_ENTRIES = 32, 4
+
+
+def gram_from_edm(D: ArrayLike) -> jax.Array:
+  r"""The Gram matrix of centred points, from their squared distances: double centring.
+
+  .. math:: B = -\tfrac12\, J D J, \qquad J = I - \tfrac1n \mathbf{1}\mathbf{1}'
+
+  Shapes: ``n`` points; ``...`` leading batch axes.
+
+  Args:
+    D: squared distances, ``(..., n, n)``. Only the shape and the dtype are checked, since the map is linear.
+
+  Returns:
+    ``(..., n, n)``. If D is an EDM, the entries are ``<x_i - c, x_j - c>``, with c the mean of the points (Schoenberg
+    1935; Torgerson 1952). float16 and bfloat16 compute in float32 and return their own type.
+
+  Raises:
+    ValueError: D is not square.
+    TypeError: D does not hold real numbers.
+
+  Derivatives: all modes, all orders; the map is linear.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import gram_from_edm
+    >>> gram_from_edm(jnp.array([[0.0, 4.0], [4.0, 0.0]]))
+    Array([[ 1., -1.],
+           [-1.,  1.]], dtype=float32)
+  """
+  validation.square("gram_from_edm", "D", D)
+  D = jnp.asarray(D)
+  result, compute = dtypes(D)
+  return double_centred(D.astype(compute)).astype(result)
+
+
+def edm_from_gram(B: ArrayLike) -> jax.Array:
+  r"""Squared distances from a Gram matrix, or from any matrix of inner products (a kernel, a covariance).
+
+  .. math:: D_{ij} = B_{ii} + B_{jj} - B_{ij} - B_{ji}
+
+  Shapes: ``n`` points; ``...`` leading batch axes.
+
+  Args:
+    B: inner products, ``(..., n, n)``. Only the shape and the dtype are checked, since the map is linear.
+
+  Returns:
+    ``(..., n, n)``, symmetric with a zero diagonal. Negative entries mean that B is not a Gram matrix. This function
+    is the inverse of :func:`gram_from_edm`; ``gram_from_edm(edm_from_gram(B))`` is the Gram matrix of the same points
+    after centring.
+
+  Raises:
+    ValueError: B is not square.
+    TypeError: B does not hold real numbers.
+
+  Derivatives: all modes, all orders; the map is linear.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import edm_from_gram
+    >>> edm_from_gram(jnp.array([[1.0, -1.0], [-1.0, 1.0]]))
+    Array([[0., 4.],
+           [4., 0.]], dtype=float32)
+  """
+  validation.square("edm_from_gram", "B", B)
+  B = jnp.asarray(B)
+  result, compute = dtypes(B)
+  B = B.astype(compute)
+  squares = jnp.diagonal(B, axis1=-2, axis2=-1)
+  # Two sums of two: on the diagonal they are equal to the last bit.
+  D = (squares[..., :, None] + squares[..., None, :]) - (B + B.swapaxes(-1, -2))
+  return D.astype(result)
+
+
+def is_edm(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
+  r"""Whether D holds the squared distances of some points.
+
+  It does if it is symmetric, has a zero diagonal, and ``-1/2 J D J`` is positive semidefinite (Schoenberg 1935).
+
+  Shapes: ``n`` points; ``...`` leading batch axes.
+
+  Args:
+    D: ``(..., n, n)``.
+    tolerance: how large the effect of rounding may be, relative to the largest entry and to the largest eigenvalue.
+      ``None``: 36 eps, or 4 eps for float16 and bfloat16.
+
+  Returns:
+    ``(...)`` booleans. A matrix that contains NaN or infinity is not an EDM; the empty matrix is one.
+
+  Raises:
+    ValueError: D is not square.
+    TypeError: D does not hold real numbers.
+
+  Derivatives: none; the result is boolean.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import edm, is_edm
+    >>> D = edm(jnp.array([[0.0], [1.0], [3.0]]))
+    >>> bool(is_edm(D)), bool(is_edm(D**2))  # 1 + 4 < 9: the roots of D**2 break the triangle inequality
+    (True, False)
+  """
+  validation.square("is_edm", "D", D)
+  D, values, limit = _eigenvalues(jnp.asarray(D), tolerance)
+  allowed = limit * jnp.abs(D).max((-1, -2), initial=0)
+  zero_diagonal = jnp.abs(jnp.diagonal(D, axis1=-2, axis2=-1)).max(-1, initial=0) <= allowed
+  symmetric = jnp.abs(D - D.swapaxes(-1, -2)).max((-1, -2), initial=0) <= allowed
+  semidefinite = values.min(-1, initial=0) >= -limit * jnp.abs(values).max(-1, initial=0)
+  return zero_diagonal & symmetric & semidefinite & jnp.isfinite(D).all((-1, -2))
+
+
+def embedding_dimension(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
+  r"""How many coordinates points need to have the squared distances D.
+
+  This is the number of positive eigenvalues of the Gram matrix ``-1/2 J D J``.
+
+  Shapes: ``n`` points; ``...`` leading batch axes.
+
+  Args:
+    D: squared distances, ``(..., n, n)``. With noise no eigenvalue is zero: look for a gap in the eigenvalues of
+      :func:`classical_mds`, and pass a tolerance.
+    tolerance: eigenvalues up to this share of the largest count as zero. ``None``: 36 eps, or 4 eps for float16 and
+      bfloat16.
+
+  Returns:
+    ``(...)`` integers; 0 for points that all coincide.
+
+  Raises:
+    ValueError: D is not square; outside ``jit`` also values that are not finite, negative, asymmetric, or a diagonal
+      that is not zero.
+    TypeError: D does not hold real numbers.
+
+  Derivatives: none; the result is an integer.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import edm, embedding_dimension
+    >>> in_a_plane = jnp.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [3.0, 2.0, 1.0]])
+    >>> int(embedding_dimension(edm(in_a_plane)))
+    2
+  """
+  validation.square("embedding_dimension", "D", D)
+  validation.distances("embedding_dimension", "D", D)
+  _, values, limit = _eigenvalues(jnp.asarray(D), tolerance)
+  return (values > limit * jnp.abs(values).max(-1, initial=0, keepdims=True)).sum(-1)
+
+
+def double_centred(D: jax.Array) -> jax.Array:
+  """``-1/2 J D J``, ``(..., n, n)``."""
+  if D.shape[-1] == 0:
+    return D
+  rows_centred = D - D.mean(-1, keepdims=True)
+  return -(rows_centred - rows_centred.mean(-2, keepdims=True)) / 2
+
+
+def _eigenvalues(D: jax.Array, tolerance: float | None) -> tuple[jax.Array, jax.Array, float]:
+  """D in the dtype of the computation, the eigenvalues of its Gram matrix, and the tolerance."""
+  result, compute = dtypes(D)
+  D = jax.lax.stop_gradient(D.astype(compute))
+  values = jnp.linalg.eigvalsh(double_centred(D)) if D.shape[-1] else D.sum(-1)
+  if tolerance is None:
+    tolerance = float(ROUNDING_OF_COMPUTATION * jnp.finfo(compute).eps + ROUNDING_OF_ENTRIES * jnp.finfo(result).eps)
+  return D, values, tolerance

@@ -1,0 +1,95 @@
+"""Procrustes: the rigid motion that brings one set of points onto another."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_edm import _errors
+from jax_edm._core.derivatives import safe_root
+from jax_edm._core.distance import dot
+from jax_edm._core.edm import dtypes
+from jax_edm._mds import sylvester
+from jax_edm._typing import ArrayLike
+
+
+class Procrustes(NamedTuple):
+  """The result of :func:`procrustes`: ``(..., n, d)``, ``(..., d, d)``, ``(..., d)``, ``(...)`` and ``(...)``."""
+
+  aligned: jax.Array
+  rotation: jax.Array
+  translation: jax.Array
+  scale: jax.Array
+  rmsd: jax.Array
+
+
+def procrustes(x: ArrayLike, y: ArrayLike, *, scale: bool = False, reflection: bool = True) -> Procrustes:
+  r"""``x`` moved and turned onto ``y``: the rigid motion with the least sum of squared distances of matched points.
+
+  .. math:: \min_{s, R, t} \sum_i \lVert s\, x_i R + t - y_i \rVert^2, \qquad R'R = I
+
+  Shapes: ``n`` matched points; ``d`` coordinates; ``...`` leading batch axes, which broadcast.
+
+  Args:
+    x: the points to move, ``(..., n, d)``.
+    y: the points to meet, ``(..., n, d)``.
+    scale: whether x may also grow or shrink.
+    reflection: whether x may be mirrored where that is better. Pass False for points with a handedness, such as
+      molecules (Kabsch 1976): then the rotation is proper.
+
+  Returns:
+    ``Procrustes(aligned, rotation, translation, scale, rmsd)``, with ``aligned = scale * x @ rotation + translation``,
+    and ``rmsd`` the root mean square distance between ``aligned`` and ``y``, in the unit of the points. The rotation is
+    orthogonal for every x and y. Where several rotations are equally good (fewer points than coordinates, points on a
+    line or in a plane), it is one of them, and a proper one if there is one among them.
+
+  Raises:
+    ValueError: the shapes of x and y do not match, or there are no points.
+    TypeError: as :func:`jax_edm.edm`.
+
+  Derivatives: all modes, all orders; those of ``rmsd`` are zero where it is zero. They exist where the best motion is
+  unique, except for rotations that leave both sets where they are: this includes singular values that repeat, fewer
+  points than coordinates, and two sets that both lie in a plane or on a line. If only one of the sets does, they exist
+  if it spans d - 1 dimensions and ``reflection=False``. Elsewhere several motions are equally good, there is no
+  derivative, and the result is finite.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import procrustes
+    >>> x = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+    >>> moved = x @ jnp.array([[0.0, 1.0], [-1.0, 0.0]]) + 5
+    >>> found = procrustes(x, moved)
+    >>> bool(jnp.allclose(found.aligned, moved, atol=1e-5)), found.translation.round(3)
+    (True, Array([5., 5.], dtype=float32))
+  """
+  _errors.points("procrustes", "x", x)
+  _errors.points("procrustes", "y", y)
+  _errors.matched("procrustes", x, y)
+  return _procrustes(x, y, bool(scale), bool(reflection))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> Procrustes:
+  result, compute = dtypes(x, y)
+
+  def one_pair(x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
+    centre_x, centre_y = x.mean(0), y.mean(0)
+    x, y = x - centre_x, y - centre_y
+    m = dot(x.T, y)
+    u, values, vt = jnp.linalg.svd(m)
+    mirrored = jnp.linalg.det(dot(u, vt)) < 0
+    free = values[-1] <= sylvester.rounding(values)  # the last axis may point either way
+    sign = jnp.where(mirrored & (free | (not reflection)), -1, 1).astype(m.dtype)
+    u, values = u.at[:, -1].multiply(sign), values.at[-1].multiply(sign)
+    rotation = sylvester.nearest_rotation(m, (u, values, vt.T))
+    s = jnp.ones((), m.dtype)
+    if scaled:
+      size = (x * x).sum()
+      s = jnp.where(size == 0, 1, jnp.maximum((rotation * m).sum(), 0) / jnp.where(size == 0, 1, size))
+    moved = s * dot(x, rotation)
+    rmsd = safe_root(((moved - y) ** 2).sum(1).mean())
+    return moved + centre_y, rotation, centre_y - s * dot(centre_x, rotation), s, rmsd
+
+  found = jnp.vectorize(one_pair, signature="(n,d),(n,d)->(n,d),(d,d),(d),(),()")(x.astype(compute), y.astype(compute))
+  return Procrustes(*(a.astype(result) for a in found))

@@ -1,0 +1,281 @@
+r"""Stress, the gradient of it, and the Guttman transform, which lowers it without a step size.
+
+The raw stress of points X, with targets t and weights w (0: missing), is
+
+.. math:: \sigma(X) = \sum_{i<j} w_{ij}\, (r_{ij} - t_{ij})^2, \qquad r_{ij} = \lVert x_i - x_j \rVert.
+
+By Cauchy and Schwarz ``r_ij >= <x_i - x_j, z_i - z_j> / |z_i - z_j|`` for any Z, with equality at X = Z. Put the right
+side in the place of ``r_ij`` in the terms ``-2 w t r``: this gives a quadratic function of X that is nowhere below the
+stress, and equals it at Z (de Leeuw 1977). Its minimum is the Guttman transform of Z,
+
+.. math:: X^+ = V^+ B(Z) Z = Z - V^+ F(Z), \qquad
+    F(Z)_i = \tfrac12 \nabla_i \sigma(Z) = \sum_j w_{ij}\,(1 - t_{ij} / r_{ij})\,(z_i - z_j),
+
+with V the Laplacian of the weights, ``diag(W1) - W``; for unit weights ``V^+ F = F / n``. The code computes the second
+form: at a minimum F is zero, so the digits of Z are kept.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import cho_factor, cho_solve
+
+from jax_edm import _errors
+from jax_edm._core import validation
+from jax_edm._core.derivatives import safe_root
+from jax_edm._core.distance import dot
+from jax_edm._core.edm import dtypes
+from jax_edm._pairwise.api import pairwise_sum
+from jax_edm._typing import ArrayLike
+
+Weights = jax.Array | None
+
+
+def stress(
+  x: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, squared: bool = False, normalized: bool = False
+) -> jax.Array:
+  r"""How far the distances between points are from target distances.
+
+  .. math:: \sigma = \sum_{i<j} w_{ij}\, (r_{ij} - t_{ij})^2, \qquad r_{ij} = \lVert x_i - x_j \rVert
+
+  Every pair counts once: the sum is half of the sum over the matrix. (Kruskal 1964; Takane et al. 1977.)
+
+  Shapes: ``n`` points; ``d`` coordinates; ``...`` leading batch axes, which broadcast.
+
+  Args:
+    x: points, ``(..., n, d)``.
+    target: distances, ``(..., n, n)``; *squared* distances with ``squared=True``.
+    weights: ``(..., n, n)``, symmetric and not negative, or boolean; ``None`` stands for ones. A weight of 0 means that
+      the distance is missing: the target there, NaN included, changes nothing. A target of 0 is a distance like any
+      other.
+    squared: the s-stress, ``sum_{i<j} w_ij (D_ij - t_ij)^2`` of squared distances, smooth everywhere; large distances
+      dominate it.
+    normalized: return ``sqrt(sigma / sum_{i<j} w_ij t_ij^2)``, which has no unit: Kruskal's stress-1, with the targets
+      in the denominator. Where these are all zero it is 0 for points that coincide, and infinite for others.
+
+  Returns:
+    ``(...)``, in the squared unit of the points; in the fourth power of the unit with ``squared``, and without a unit
+    with ``normalized``.
+
+  Raises:
+    ValueError: the shapes of x, target and weights do not match; outside ``jit`` also a target or weights that are
+      not finite, negative, or not symmetric, or a target whose diagonal is not zero.
+    TypeError: x, target or weights do not hold real numbers.
+
+  Derivatives: all modes, all orders, with respect to the points, the targets and the weights. A distance has the
+  derivative zero where the two points coincide.
+
+  Memory: O(n) in addition to the target and the weights, in every mode.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jax_edm import stress
+    >>> x, target = jnp.array([[0.0], [1.0], [3.0]]), jnp.array([[0.0, 2.0, 3.0], [2.0, 0.0, 2.0], [3.0, 2.0, 0.0]])
+    >>> stress(x, target), jax.grad(stress)(x, target).ravel()
+    (Array(1., dtype=float32), Array([ 2., -2.,  0.], dtype=float32))
+  """
+  check_target("stress", target, weights, x)
+  return _stress(x, target, weights, bool(squared), bool(normalized))
+
+
+def guttman_transform(
+  x: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, inverse: ArrayLike | None = None
+) -> jax.Array:
+  r"""One step of SMACOF: it lowers the stress of x, or leaves it as it is where x is stationary.
+
+  .. math:: X^+ = V^+ B(X) X = X - \tfrac12 V^+ \nabla\sigma(X), \qquad V = \operatorname{diag}(W1) - W
+
+  Shapes: ``n`` points; ``d`` coordinates; ``...`` leading batch axes, which broadcast.
+
+  Args:
+    x: points, ``(..., n, d)``. The step does not change their mean.
+    target: distances, ``(..., n, n)``.
+    weights: as for :func:`stress`. The pairs with a weight must connect all points.
+    inverse: ``V^+``, ``(..., n, n)``, from :func:`guttman_inverse`, for a loop that needs it often. ``None``: it is
+      computed from the weights, in O(n^3). Without weights it is not needed.
+
+  Returns:
+    ``(..., n, d)``.
+
+  Raises:
+    ValueError: as :func:`stress`; ``inverse`` without weights; outside ``jit`` also weights that do not connect all
+      points.
+    TypeError: as :func:`stress`.
+
+  Derivatives: all modes, all orders. A distance has the derivative zero where the two points coincide.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jax_edm import distances, guttman_transform, stress
+    >>> target = distances(jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]]))
+    >>> x = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> after = jax.lax.fori_loop(0, 50, lambda _, x: guttman_transform(x, target), x)
+    >>> bool(stress(x, target) > 10), bool(stress(after, target) < 1e-6)
+    (True, True)
+  """
+  check_target("guttman_transform", target, weights, x)
+  if inverse is not None:
+    n = validation.square("guttman_transform", "inverse", inverse)
+    validation.row_for_each_point("guttman_transform", "inverse", inverse, x, n)
+    if weights is None:
+      advice = "Pass the weights that it belongs to"
+      raise _errors.error("guttman_transform", "inverse needs weights", "inverse without weights", advice)
+  elif weights is not None:
+    validation.connected("guttman_transform", "target", weights)
+    inverse = _guttman_inverse(weights)
+  return _guttman_transform(x, target, weights, inverse)
+
+
+def guttman_inverse(weights: ArrayLike) -> jax.Array:
+  """The pseudoinverse of the Laplacian of the weights, ``V^+``, for :func:`guttman_transform`.
+
+  Shapes: ``n`` points; ``...`` leading batch axes.
+
+  Args:
+    weights: ``(..., n, n)``, symmetric and not negative, or boolean. The pairs with a weight must connect all points.
+
+  Returns:
+    ``(..., n, n)``, symmetric; every row has the sum 0. Inside ``jit``, weights that do not connect all points give a
+    matrix without meaning.
+
+  Raises:
+    ValueError: the weights are not square; outside ``jit`` also weights that are not finite, negative, not symmetric,
+      or that do not connect all points.
+    TypeError: the weights do not hold real numbers.
+
+  Derivatives: all modes, all orders.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jax_edm import guttman_inverse
+    >>> guttman_inverse(jnp.ones((2, 2))).round(4)
+    Array([[ 0.25, -0.25],
+           [-0.25,  0.25]], dtype=float32)
+  """
+  validation.square("guttman_inverse", "weights", weights, boolean=True)
+  validation.weights("guttman_inverse", weights, "weights", weights)
+  validation.connected("guttman_inverse", "weights", weights)
+  return _guttman_inverse(weights)
+
+
+def check_target(function: str, target: Any, weights: Any, x: Any = None) -> int:
+  """A matrix of distances, its weights, and the points ``x`` that both belong to; n."""
+  if x is not None:
+    _errors.points(function, "x", x)
+  n = validation.square(function, "target", target)
+  validation.weights(function, weights, "target", target)
+  for name, matrix in (("target", target), ("weights", weights)):
+    if x is not None and matrix is not None:
+      validation.row_for_each_point(function, name, matrix, x, n)
+  validation.distances(function, "target", target, weights)
+  return n
+
+
+# The array functions: x (n, d), t (n, n) and w (n, n) of one member of a batch, in the dtype of the computation.
+
+
+def raw_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool = False) -> jax.Array:
+  """The sum over i < j of ``w (r - t)^2``, or of ``w (D - t)^2`` with ``squared``."""
+
+  def term(D: jax.Array, t: jax.Array, *w: jax.Array) -> jax.Array:
+    residual = (D if squared else safe_root(D)) - t
+    return w[0] * residual**2 if w else residual**2
+
+  return pairwise_sum(term, x, args=args_of_pairs(t, w)).sum() / 2
+
+
+def half_gradient(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
+  """``F``, ``(n, d)``."""
+
+  def factor(D: jax.Array, t: jax.Array, *w: jax.Array) -> jax.Array:
+    apart = D > 0
+    ratio = jnp.where(apart, t / jnp.sqrt(jnp.where(apart, D, 1)), 0)
+    return w[0] * (1 - ratio) if w else 1 - ratio
+
+  x = x - x.mean(0)
+  sums = pairwise_sum(factor, x, args=args_of_pairs(t, w), values=jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1))
+  return sums[:, -1:] * x - sums[:, :-1]
+
+
+def args_of_pairs(t: jax.Array, w: Weights) -> tuple[jax.Array, ...]:
+  """The targets, and the weights if there are any. A target without a weight must be finite: 0 * NaN is NaN."""
+  # One that is finite stays: the derivative with respect to its weight depends on it.
+  return (t,) if w is None else (jnp.where((w == 0) & ~jnp.isfinite(t), 0, t), w)
+
+
+def symmetrized(t: jax.Array, w: Weights) -> tuple[jax.Array, Weights]:
+  """The means of both triangles, so that each of the two has half of the derivative."""
+  t, *ws = args_of_pairs(t, w)
+  return (t + t.T) / 2, (ws[0] + ws[0].T) / 2 if ws else None
+
+
+def laplacian_inverse(w: jax.Array) -> jax.Array:
+  """``V^+``, for weights that connect all points."""
+  n = w.shape[0]
+  if n == 0:
+    return w
+  w = jnp.where(jnp.eye(n, dtype=bool), 0, (w + w.T) / 2)
+  degrees = w.sum(1)
+  # V without the row and the column of one point is positive definite; the inverse of that, centred, is V^+. (V plus a
+  # multiple of 11' is positive definite too, but the sum rounds away the small degrees of points with small weights.)
+  removed = jnp.arange(n) == jnp.argmax(degrees)
+  row_or_column = removed[:, None] | removed
+  definite = jnp.where(row_or_column, jnp.diag(removed.astype(w.dtype)), jnp.diag(degrees) - w)
+  inverse = jnp.where(row_or_column, 0, cho_solve(cho_factor(definite), jnp.eye(n, dtype=w.dtype)))
+  inverse = inverse - inverse.mean(0)
+  return inverse - inverse.mean(1, keepdims=True)
+
+
+def apply_inverse(f: jax.Array, inverse: jax.Array | None) -> jax.Array:
+  """``V^+ f``, where the columns of f have the sum zero; ``inverse`` is None for unit weights."""
+  return f / f.shape[0] if inverse is None else dot(inverse, f)
+
+
+def transform(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
+  """The Guttman transform of x."""
+  return x - apply_inverse(half_gradient(x, t, w), inverse)
+
+
+def map_batch(function: Any, arrays: tuple[Any, ...], results: str) -> Any:
+  """``function`` of each member of a batch.
+
+  Args:
+    arrays: matrices, whose leading axes broadcast against each other, or None. They are converted to the dtype of the
+      computation, and floating-point results to the dtype of the result.
+    results: the axes of the results, as in the signature of ``jnp.vectorize``.
+  """
+  leaves, structure = jax.tree.flatten(arrays)
+  result, compute = dtypes(*(a for a in leaves if a.dtype != bool))
+  signature = ",".join(f"(a{i},b{i})" for i in range(len(leaves))) + "->" + results
+  mapped = jnp.vectorize(lambda *members: function(*structure.unflatten(members)), signature=signature)
+  out = mapped(*(jnp.asarray(a).astype(compute) for a in leaves))
+  return jax.tree.map(lambda a: a.astype(result) if a.dtype == compute else a, out)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _stress(x: Any, target: Any, weights: Any, squared: bool, normalized: bool) -> jax.Array:
+  def one_set(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
+    sigma = raw_stress(x, t, w, squared)
+    if not normalized:
+      return sigma
+    t, *ws = args_of_pairs(t, w)
+    scale = ((ws[0] if ws else 1) * t**2).sum() / 2
+    zero_by_zero = (scale == 0) & (sigma == 0)  # a perfect fit
+    return safe_root(sigma / jnp.where(zero_by_zero, 1, scale))
+
+  return map_batch(one_set, (x, target, weights), "()")
+
+
+@jax.jit
+def _guttman_transform(x: Any, target: Any, weights: Any, inverse: Any) -> jax.Array:
+  def one_set(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
+    return transform(x, *symmetrized(t, w), inverse)
+
+  return map_batch(one_set, (x, target, weights, inverse), "(p,q)")
+
+
+@jax.jit
+def _guttman_inverse(weights: Any) -> jax.Array:
+  return map_batch(laplacian_inverse, (weights,), "(p,q)")

@@ -1,0 +1,115 @@
+"""Who reduces which blocks: rows or tiles of one member of a batch, kernels, or the devices of a ring."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_edm._pairwise import blocked, ring
+from jax_edm._pairwise.problem import Pair, Problem, some_pair
+from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTotal, Sum
+from jax_edm._typing import AxisName, Implementation
+
+Array = jax.Array
+
+
+def reduce(problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation) -> Array:
+  """The reduction along the rows that a device has, of each member of the batch."""
+  member = partial(_of_member, reduction=reduction, block_size=block_size, by=by, batch=blocked.batch_size(problem))
+  return problem.map_batch(member, _result(problem, reduction))
+
+
+def reduce_on_ring(
+  caller: str,
+  problem: Problem,
+  reduction: Reduction,
+  block_size: int | None,
+  by: Implementation,
+  axis_name: AxisName,
+  travels: tuple[bool, ...],
+) -> Array:
+  """The same, where every device has a part of the rows and a part of the columns.
+
+  ``travels`` says which arguments go with the columns; those of pairs stay, with a column for every point.
+  """
+  n, m = problem.x.shape[-2], problem.y.shape[-2]
+  everywhere = m * lax.axis_size(axis_name)
+
+  def visit(reduction: Reduction, owner: Array, local: Problem, travelling: Problem) -> Array:
+    args = [a if b is None else b for a, b in zip(local.args, travelling.args, strict=True)]
+    args = [lax.dynamic_slice_in_dim(a, owner * m, m, -1) if a.shape[-1] == everywhere != m else a for a in args]
+    offset = lax.axis_index(axis_name) * n - owner * m if problem.one_set else None
+    joined = replace(
+      local, y=travelling.y, y_mask=travelling.y_mask, values=travelling.values, args=tuple(args), row_offset=offset
+    )
+    return reduce(joined, reduction, block_size, by)
+
+  stay = tuple(None if t else a for a, t in zip(problem.args, travels, strict=True))
+  go = tuple(a if t else None for a, t in zip(problem.args, travels, strict=True))
+  local: Any = replace(problem, y=None, y_mask=None, values=None, args=stay)  # type: ignore[arg-type]
+  travelling: Any = replace(problem, x=None, x_mask=None, args=go, closed_over=())  # type: ignore[arg-type]
+  if isinstance(reduction, Sum):
+    return ring.total(caller, partial(visit, reduction), axis_name, local, travelling)
+  row_max = ring.fold(partial(visit, RowMax()), axis_name, local, travelling, jnp.maximum)
+  total = ring.total(caller, partial(visit, ScaledTotal()), axis_name, replace(local, row_max=row_max), travelling)
+  return LogSumExp.finish(total, row_max)
+
+
+def _result(problem: Problem, reduction: Reduction) -> str:
+  return "(p,q)" if problem.columns or isinstance(reduction, LogSumExp) else "(p)"
+
+
+def _of_member(
+  problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation, batch: int
+) -> Array:
+  problem = problem.filled()
+  if by == "pallas":
+    from jax_edm._pairwise.pallas import rule  # importing Pallas takes a second
+
+    out = rule.reduce(problem, reduction, partial(_by_xla, block_size=block_size, batch=batch))
+  else:
+    out = _by_xla(problem, reduction, block_size, batch)
+  if problem.x_mask is None or not reduction.linear:
+    return out
+  # Zero already; but the cotangent of a missing row may be anything.
+  exists = problem.x_mask if out.ndim == 1 else problem.x_mask[:, None]
+  return jnp.where(exists, out, jnp.zeros_like(out))
+
+
+def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batch: int) -> Array:
+  n, m = problem.x.shape[0], problem.y.shape[0]
+  substitute = some_pair(problem)
+  # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
+  if isinstance(reduction, Sum) and problem.symmetric:
+    side = blocked.side_of_a_tile(n, block_size * m if block_size else blocked.ENTRIES // batch)
+    if blocked.worth_tiles(n, side):
+      return _in_tiles(problem, reduction, side, substitute)
+
+  def of_rows(start: Any, rows: Any) -> Array:
+    part = problem.with_rows(rows, start)
+    block, pair_mask = part.block(substitute)
+    return reduction.of_block(block, pair_mask, part.values, part.row_max)
+
+  return blocked.map_row_blocks(of_rows, problem.rows(), block_size or blocked.rows_in_a_block(n, m * batch))
+
+
+def _in_tiles(problem: Problem, reduction: Sum, side: int, substitute: Pair | None) -> Array:
+  n, rows = problem.x.shape[0], (problem.x, problem.x_mask, problem.values)
+  if n % side:  # the last tile is filled up with points that do not exist
+    mask = jnp.ones(n, bool) if problem.x_mask is None else problem.x_mask
+    rows = blocked.padded((problem.x, mask, problem.values), -n % side)
+    problem = replace(problem, x=rows[0], y=rows[0], x_mask=rows[1], y_mask=rows[1], values=rows[2])
+    substitute = some_pair(problem)
+
+  def of_tile(on_diagonal: bool, rows: Any, columns: Any) -> tuple[Array, Array]:
+    (x, x_mask, own), (y, y_mask, values) = rows, columns
+    tile = replace(
+      problem, x=x, y=x if on_diagonal else y, x_mask=x_mask, y_mask=y_mask, values=values, one_set=on_diagonal
+    )
+    block, pair_mask = tile.block(substitute)
+    return reduction.of_block(block, pair_mask, values), reduction.of_columns(block, pair_mask, own)
+
+  return blocked.sum_tiles(of_tile, rows, side)[:n]

@@ -1,0 +1,234 @@
+"""The data of a problem of pairs, and the function of one pair: made once at the public function, and handed down whole."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+
+from jax_edm import _errors
+from jax_edm._core.points import PointSets, static
+
+Array = jax.Array
+
+SELECT = "select_n of integers"  # what Pallas makes of it, Triton's compiler does not take
+
+
+@dataclass(frozen=True)
+class PairFunction:
+  """A function of one pair, ``f(D, *args)``; what it closes over is data, and comes first.
+
+  Two of them are equal if they are the same program: a lambda that is written anew in every call is compiled once.
+
+  Attributes:
+    caller: the public function, for messages.
+    jaxpr: the function, traced on scalars: its inputs are what it closes over, D and the arguments, and its output is
+      one number.
+    program: the text of the jaxpr, and which constants stand in it.
+  """
+
+  caller: str
+  jaxpr: Jaxpr = field(compare=False)
+  program: tuple[Any, ...]
+
+  @classmethod
+  def trace(cls, caller: str, f: Callable[..., Any], scalars: Sequence[Any]) -> tuple["PairFunction", tuple[Array, ...]]:
+    """The function, and what it closes over."""
+    closed = jax.make_jaxpr(partial(_of_one_pair, caller, f))(*scalars)
+    inner, names = closed.jaxpr, closed.jaxpr.debug_info.with_unknown_names()
+    jaxpr = Jaxpr((), [*inner.constvars, *inner.invars], inner.outvars, inner.eqns, inner.effects, names)
+    return cls.of(caller, jaxpr), tuple(map(jnp.asarray, closed.consts))
+
+  @classmethod
+  def of(cls, caller: str, jaxpr: Jaxpr) -> "PairFunction":
+    """The function of a jaxpr without constants."""
+    return PairFunction(caller, jaxpr, (str(jaxpr), *map(id, _inner_constants(jaxpr))))
+
+  @property
+  def dtype(self) -> Any:
+    """That of the number which it returns."""
+    return self.jaxpr.outvars[0].aval.dtype
+
+  @property
+  def operations(self) -> tuple[str, ...]:
+    """What it does, by name."""
+    return tuple(dict.fromkeys(_operations(self.jaxpr.eqns)))
+
+  def __call__(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:
+    """Of one pair."""
+    return jaxpr_as_fun(ClosedJaxpr(self.jaxpr, ()))(*closed_over, squared, *args)[0]
+
+  def of_block(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:
+    """Of all pairs of a block, ``(b, m)``; arguments ``(b, m)``, ``(b, 1)``, ``(1, m)`` or ``(1, 1)``."""
+    by_rows, by_columns = ([0, *(0 if a.shape[k] > 1 else None for a in args)] for k in (0, 1))
+    own = [a.reshape([size for size in a.shape if size > 1]) for a in args]
+    of_row = jax.vmap(lambda squared, *args: self(closed_over, squared, args), by_columns)
+    return jax.vmap(of_row, by_rows)(squared, *own)
+
+
+@dataclass(frozen=True)
+class UntracedPairFunction(PairFunction):
+  """A function that is called where it stands: inside a shard_map that checks what varies, whose types no jaxpr of
+  scalars has."""
+
+  f: Callable[..., Any]
+
+  def __call__(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:
+    return _of_one_pair(self.caller, self.f, squared, *args)
+
+
+def _of_one_pair(caller: str, f: Callable[..., Any], *scalars: Any) -> Array:
+  try:
+    return _errors.one_number(caller, f(*scalars))
+  except (TypeError, ValueError, IndexError) as e:
+    if str(e).startswith(f"{caller}: "):
+      raise
+    reason = f"{type(e).__name__}, {str(e).splitlines()[0]}, when it is called with numbers"
+    raise _errors.not_of_a_pair(caller, reason) from e
+
+
+def _operations(equations: Sequence[Any]) -> Iterator[str]:
+  """By name, those inside others included."""
+  for equation in equations:
+    if equation.primitive.name == "select_n" and equation.invars[0].aval.dtype != bool:
+      yield SELECT
+    yield equation.primitive.name
+    for jaxpr in _inner(equation):
+      yield from _operations(jaxpr.eqns)
+
+
+def _inner_constants(jaxpr: Jaxpr) -> list[Any]:
+  """What the text of a jaxpr does not show: constants of the jaxprs inside it."""
+  found: list[Any] = []
+  for equation in jaxpr.eqns:
+    for p in _parameters(equation):
+      found += getattr(p, "consts", ())
+    for inner in _inner(equation):
+      found += _inner_constants(inner)
+  return found
+
+
+def _inner(equation: Any) -> list[Any]:
+  jaxprs = [getattr(p, "jaxpr", p) for p in _parameters(equation)]
+  return [jaxpr for jaxpr in jaxprs if hasattr(jaxpr, "eqns")]
+
+
+def _parameters(equation: Any) -> list[Any]:
+  return jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr"))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Problem(PointSets):
+  """Points, and what is summed over their pairs: ``f(D, *args)`` times values.
+
+  Attributes:
+    values: ``(..., m)`` or ``(..., m, k)``, the weights of a logsumexp; None: ones.
+    args: each ``(..., n or 1, m or 1)``; None on a ring, where another device has them.
+    closed_over: what ``f`` closes over; without batch or pairs.
+    row_max: ``(..., n)``, the scale of each row of a logsumexp, where it is known.
+    f: the function of one pair.
+    columns: values have columns.
+    diagonal: the pair of a point with itself counts.
+  """
+
+  values: Array | None
+  args: tuple[Array | None, ...]
+  closed_over: tuple[Array, ...]
+  row_max: Array | None
+  f: PairFunction = static()
+  columns: bool = static()
+  diagonal: bool = static()
+
+  def roles(self) -> Any:
+    closed_over = tuple("c" * c.ndim for c in self.closed_over)
+    values, args = "md" if self.columns else "m", ("nm",) * len(self.args)
+    return replace(super().roles(), values=values, args=args, closed_over=closed_over, row_max="n")
+
+  # Of one member of a batch:
+
+  @property
+  def symmetric(self) -> bool:
+    """``f(D)`` is the symmetric matrix of one set."""
+    return self.all_rows and all(a is not None and a.shape == (1, 1) for a in self.args)
+
+  def pair_mask(self) -> Array | None:
+    mask = super().pair_mask()
+    if self.diagonal or not self.one_set:
+      return mask
+    off = ~self.on_diagonal()
+    return off if mask is None else mask & off
+
+  def filled(self) -> "Problem":
+    filled = super().filled()
+    if self.values is None or self.y_mask is None:
+      return filled
+    exists = self.y_mask if self.values.ndim == 1 else self.y_mask[:, None]
+    return replace(filled, values=jnp.where(exists, self.values, jnp.zeros_like(self.values)))
+
+  def rows(self) -> "Rows":
+    """What belongs to rows."""
+    n = self.x.shape[0]
+    args = tuple(a if a is not None and a.shape[0] == n > 1 else None for a in self.args)
+    return Rows(self.x, self.x_mask, self.row_max, args)
+
+  def with_rows(self, rows: "Rows", start: Array | int) -> "Problem":
+    """The problem of some of the rows, the first of which is ``start``."""
+    args = tuple(a if own is None else own for a, own in zip(self.args, rows.args, strict=True))
+    offset = None
+    if self.one_set and not (self.row_offset is None and rows.x.shape == self.x.shape):
+      offset = jnp.asarray(start if self.row_offset is None else start + self.row_offset)
+    return replace(self, x=rows.x, x_mask=rows.x_mask, row_max=rows.row_max, args=args, row_offset=offset)
+
+  def block(self, substitute: "Pair | None") -> tuple[Array, Array | None]:
+    """``f`` of all pairs, and which of them are there; ``substitute`` stands where one is not."""
+    squared, mask = self.squared(), self.pair_mask()
+    args = [a for a in self.args if a is not None]
+    if mask is not None and substitute is not None:
+      squared = jnp.where(mask, squared, substitute.squared)
+      args = [jnp.where(mask, a, s) for a, s in zip(args, substitute.args, strict=True)]
+    block = self.f.of_block(self.closed_over, squared, args)
+    return (block.astype(int) if block.dtype == bool else block), mask
+
+
+class Rows(NamedTuple):
+  """What belongs to the rows of a problem, and is sliced with them."""
+
+  x: Array
+  x_mask: Array | None
+  row_max: Array | None
+  args: tuple[Array | None, ...]
+
+
+class Pair(NamedTuple):
+  """One pair, as ``f`` sees it."""
+
+  squared: Array
+  args: tuple[Array, ...]
+
+
+def some_pair(problem: Problem) -> Pair | None:
+  """A pair that is there, to stand where there is none; None: all are there.
+
+  What does not exist is a copy of this pair to ``f``, which has no singularity there that it does not have anyway: a
+  number of the library's own choice, for D or for an argument, might be one.
+  """
+  if problem.x_mask is None and problem.y_mask is None and (problem.diagonal or not problem.one_set):
+    return None
+  n, m = problem.x.shape[0], problem.y.shape[0]
+  here, across = (
+    jnp.ones(size, bool) if mask is None else mask for mask, size in ((problem.x_mask, n), (problem.y_mask, m))
+  )
+  i = jnp.argmax(here)
+  if problem.one_set and not problem.diagonal:
+    across = across & (jnp.arange(m) != i + (0 if problem.row_offset is None else problem.row_offset))
+  j = jnp.argmax(across)
+  squared = jnp.square(problem.x[i] - problem.y[j]).sum()
+  args = [a[jnp.minimum(i, a.shape[0] - 1), jnp.minimum(j, a.shape[1] - 1)] for a in problem.args if a is not None]
+  there = here.any() & across.any()
+  pair = Pair(jnp.where(there, squared, 1), tuple(jnp.where(there, a, jnp.ones_like(a)) for a in args))
+  return lax.stop_gradient(pair)

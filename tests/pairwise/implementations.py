@@ -1,0 +1,115 @@
+"""One contract, several implementations: XLA's blocks, and the kernels of both routes, interpreted on this machine.
+
+What differs between them is said here and nowhere else. The tests of the contract take the fixture ``sums``.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.pallas import tpu as mosaic
+
+from conftest import x64
+from jax_edm import pairwise_logsumexp, pairwise_sum
+from jax_edm._pairwise.pallas import hardware, rule
+
+EPS = float(np.finfo(np.float32).eps)
+SIDES = {"mosaic": (16, 8), "triton": (16, 32)}  # of tiles, so small that there are several
+
+
+@dataclass(frozen=True)
+class Implementation:
+  """``pairwise_sum`` and ``pairwise_logsumexp``, and what holds for this implementation alone.
+
+  Attributes:
+    widest: the widest dtype in which it computes; kernels compute in 32 bits.
+    blocks: values of block_size that make different programs; kernels have tiles of their own.
+    sums_integers: whether values, and sums of what is not a boolean, may be integers.
+    closes_over_arrays: whether f may close over an array that meets D as a whole, not by its entries.
+  """
+
+  name: str
+  sum: Callable = pairwise_sum
+  logsumexp: Callable = pairwise_logsumexp
+  widest: type = np.float64
+  blocks: tuple = (None, 3)
+  sums_integers: bool = True
+  closes_over_arrays: bool = True
+
+
+def of_kernels(route):
+  return Implementation(
+    route,
+    partial(pairwise_sum, implementation="pallas"),
+    partial(pairwise_logsumexp, implementation="pallas"),
+    np.float32,
+    (None,),
+    sums_integers=False,
+    closes_over_arrays=False,
+  )
+
+
+IMPLEMENTATIONS = {i.name: i for i in (Implementation("xla"), of_kernels("mosaic"), of_kernels("triton"))}
+KERNELS = [name for name in IMPLEMENTATIONS if name != "xla"]
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def sums(request):
+  """Each of the implementations in turn. Kernels run where a test compiles a program of its own (``jax.jit``)."""
+  with interpreted(request.param):
+    yield IMPLEMENTATIONS[request.param]
+
+
+@contextlib.contextmanager
+def interpreted(name):
+  """Kernels run on this machine, by the route of that name; it fails where no kernel, or another one, has run."""
+  if name == "xla":
+    yield
+    return
+  routes = set()
+  run = hardware.On.run
+
+  def seen(on, *args):
+    routes.add(on.route)
+    return run(on, *args)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(hardware, "SIDES", SIDES)
+    patch.setattr(hardware.On, "run", seen)
+    patch.setattr(rule, "INTERPRETED", (name, True))
+    yield
+  assert routes == {name}
+
+
+@contextlib.contextmanager
+def in_widest(sums):
+  """With 64-bit types if the implementation has them; the dtype."""
+  with x64(sums.widest is np.float64):
+    yield sums.widest
+
+
+def with_memory_of_a_tpu(patch):
+  """As on a TPU: unwritten memory holds NaN, reads out of bounds and races raise. It runs in no program but its own."""
+  on = hardware.On("mosaic", mosaic.InterpretParams(detect_races=True))
+
+  def of_kernel(kernel):
+    @jax.custom_vjp
+    def run(*arrays):
+      return list(kernel.run(on, arrays))
+
+    def back(arrays, g):
+      moving = [i for i, a in enumerate(arrays) if jnp.issubdtype(a.dtype, jnp.inexact)]
+      bars = dict(zip(moving, kernel.pull(on, arrays, g, moving), strict=False))  # not a value that is known
+      return tuple(bars.get(i) for i in range(len(arrays)))
+
+    run.defvjp(lambda *arrays: (run(*arrays), arrays), back)
+    return run
+
+  patch.setattr(hardware, "SIDES", SIDES)
+  patch.setattr(rule, "kernel_p", SimpleNamespace(bind=lambda *arrays, kernel: of_kernel(kernel)(*arrays)))

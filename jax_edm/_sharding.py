@@ -4,9 +4,9 @@ Rows of a matrix of pairs need nothing of each other: a device computes those of
 tells in the type of an array on which mesh it lies, and for ``Explicit`` axes how:
 
 * ``Explicit`` axes: ``shard_rows`` puts the function into a ``jax.shard_map``, after the resharding that it needs.
-* ``Auto`` axes: the compiler decides, later. ``shard_rows`` cuts the rows into as many groups as there are devices, as one
-  more axis of a batch, which the compiler finds sharded; loops over rows run inside the groups, and slice nothing that
-  is spread.
+* ``Auto`` axes: the compiler decides, later. ``shard_rows`` cuts the rows into as many groups as there are devices, as
+  one more axis of a batch, which the compiler finds sharded; loops over rows run inside the groups, and slice nothing
+  that is spread.
 * ``Manual`` axes, inside the user's own ``jax.shard_map``: the arrays are all there is, as on one device.
 
 ``ring_map`` is for a ring of devices (``_pairwise.ring``), none of which is given all columns.
@@ -26,8 +26,8 @@ from jax_edm._typing import AxisName
 
 Axes = tuple[str, ...]  # names of axes of a mesh
 
-# What the last axes of an array are: "n" rows, "m" columns, "d" anything else; leading axes are a batch. "c" are the axes
-# of what has neither pairs nor a batch.
+# What the last axes of an array are: "n" rows, "m" columns, "d" anything else; leading axes are a batch. "c" are the
+# axes of what has neither pairs nor a batch.
 Role = str
 Arrays = Sequence[jax.Array]
 Roles = Sequence[Role]

@@ -1,8 +1,8 @@
 """The main job: 3,376 airports on a sphere, from a tenth of their distances, with noise.
 
-An error along the vertical hardly changes the distances to other points of a cap: free in space, the airports are
-recovered with errors that point up and down. The job knows that they lie on a sphere, not how large it is; so the last
-stage of the descent goes through a map from directions and *one* radius to points.
+An error in the vertical direction hardly changes the distances to other points of a cap of the sphere: if the airports
+may lie anywhere in space, their errors point up and down. The job knows that they lie on a sphere, but not how large
+it is. So the last stage of the descent is over directions and *one* radius, from which a map makes the points.
 """
 
 import csv
@@ -14,22 +14,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from jax_edm._cli import files
-from jax_edm._cli import fit
-from jax_edm._mds.points import procrustes
+from jax_edm._cli import files, fit, plots
+from jax_edm._mds.procrustes import procrustes
 
 RADIUS = 6371.0  # of the Earth, in km
 FRACTION = 0.1  # of the distances is measured
 NOISE = 0.01  # standard deviation, relative to each distance
-EXAGGERATION = 20  # of the errors in the map
-# Of the maps: longitudes, east of Greenwich, and latitudes.
-WESTMOST = 90
-ALL = ((WESTMOST, 300), (-20, 75))
-CONTIGUOUS = ((234, 294), (24, 50))
 
 
 class Airports(NamedTuple):
@@ -54,7 +46,7 @@ def run(output: Path, seed: int, count: int | None = None, fraction: float = FRA
     errors = np.linalg.norm(aligned - airports.positions, axis=1)
     free_errors = np.linalg.norm(align(free, airports.positions) - airports.positions, axis=1)
     write_table(airports, aligned, errors, place / "points.csv")
-    draw(airports.positions, aligned, place / "map.png")
+    plots.draw_airports(_degrees(airports.positions), _degrees(aligned), errors, rms(errors), place / "map.png")
   return [
     fit.line("airports", f"{len(points):,} on a sphere of {RADIUS:,.0f} km, {fit.about_pairs(measured)}"),
     fit.line("noise", f"{NOISE:.0%} of each distance"),
@@ -150,52 +142,3 @@ def _degrees(points: np.ndarray) -> np.ndarray:
   """Latitudes and longitudes, ``(n, 2)``."""
   x, y, z = points.T
   return np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], 1))
-
-
-def draw(positions: np.ndarray, points: np.ndarray, file: Path) -> None:
-  """Recovered over true: the lower 48 states with exaggerated errors, all airports, and how large the errors are."""
-  figure = Figure(figsize=(12, 11.5), layout="constrained")
-  panels = figure.subplot_mosaic("AA;BC", height_ratios=(2.1, 1), width_ratios=(1.7, 1))
-  true, found = (_from_west(_degrees(p)) for p in (positions, points))
-
-  axes = panels["A"]
-  ends = true + EXAGGERATION * (found - true)
-  axes.plot(*np.stack([true, ends], 1).transpose(2, 1, 0), color="C3", linewidth=0.6, zorder=1)
-  axes.plot([], [], color="C3", linewidth=0.6, label=f"error, {EXAGGERATION} times as long")
-  axes.scatter(
-    true[:, 0], true[:, 1], s=14, facecolors="none", edgecolors="0.55", linewidths=0.6, zorder=2, label="true"
-  )
-  axes.scatter(found[:, 0], found[:, 1], s=4, color="C0", linewidths=0, zorder=3, label="recovered")
-  axes.legend(loc="lower left", framealpha=1, markerscale=2)
-  _as_map(axes, *CONTIGUOUS, step=10)
-  axes.set_title("The contiguous United States")
-
-  axes = panels["B"]
-  axes.scatter(true[:, 0], true[:, 1], s=10, facecolors="none", edgecolors="0.55", linewidths=0.5)
-  axes.scatter(found[:, 0], found[:, 1], s=2, color="C0", linewidths=0)
-  _as_map(axes, *ALL, step=30)
-  axes.set_title(f"All {len(points):,} airports")
-
-  axes = panels["C"]
-  errors = np.linalg.norm(points - positions, axis=1)
-  axes.hist(errors, bins=40, color="C0")
-  axes.axvline(rms(errors), color="C3", label=f"root mean square {rms(errors):.2f} km")
-  axes.legend()
-  axes.set(title="Errors", xlabel="km", ylabel="airports")
-  figure.savefig(file, dpi=150)
-
-
-def _from_west(degrees: np.ndarray) -> np.ndarray:
-  """Longitude and latitude, ``(n, 2)``; longitudes begin in Asia, so that the Pacific is not cut."""
-  latitude, longitude = degrees.T
-  return np.stack([(longitude - WESTMOST) % 360 + WESTMOST, latitude], 1)
-
-
-def _as_map(axes: Axes, longitudes: tuple[int, int], latitudes: tuple[int, int], step: int) -> None:
-  axes.set(xlim=longitudes, ylim=latitudes)
-  east, north = (np.arange(-(-low // step) * step, high + 1, step) for low, high in (longitudes, latitudes))
-  axes.set_xticks(east, [f"{min(k, 360 - k)}°{'E' if k <= 180 else 'W'}" for k in east])
-  axes.set_yticks(north, [f"{abs(k)}°{'N' if k > 0 else 'S' if k < 0 else ''}" for k in north])
-  axes.set_aspect(1 / np.cos(np.radians(np.mean(latitudes))))
-  axes.grid(color="0.9")
-  axes.set_axisbelow(True)

@@ -208,7 +208,7 @@ def _check_enough(path: Path, measured: np.ndarray, dim: int) -> None:
     raise error(
       path, "every point must have a measured distance", f"none for point {alone[0] + 1}", "Drop it, or measure one"
     )
-  parts = validation.parts_of(known)
+  parts = validation.connected_parts(known)
   if len(parts) > 1:
     raise error(
       path, "measured distances must connect all points", f"{len(parts)} separate parts", "Fit each part by itself"

@@ -9,11 +9,12 @@ Three ideas make plain descent find the points from random positions:
 
 * *Curvature.* The gradient of each point is divided by a bound of its second derivative, which is the number of its
   measurements (the majorization of SMACOF). One step size then serves every problem, and Nesterov's momentum is safe.
-* *A detour.* In its own dimension, a point that starts on the wrong side of the others stays there. The descent begins
-  with a few coordinates more, in which it walks around them; a penalty on the minor axes grows until these are empty.
+* *An over-dimensional start.* In its own dimension, a point that starts on the wrong side of the others stays there.
+  So the descent begins with a few coordinates more, in which points can move around each other. A penalty on the minor
+  axes grows until the points no longer extend along these.
 * *Blocks.* The matrix is streamed in blocks of rows, which stay in the cache of the processor.
 
-SMACOF is :func:`jax_edm.points_from_edm`: no random positions but those of its further starts, and no step size.
+SMACOF is :func:`jax_edm.smacof`: only its restarts have random positions, and it has no step size.
 """
 
 import time
@@ -28,37 +29,34 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from jax_edm._cli import files
+from jax_edm._cli import files, plots
 from jax_edm._core.edm import distances, edm
-from jax_edm._mds.fitting import points_from_edm
-from jax_edm._mds.points import classical_mds
+from jax_edm._mds.classical import classical_mds
+from jax_edm._mds.smacof import smacof
 
-EXTRA = 5  # coordinates of the detour
-PENALTY = (1e-6, 0.02)  # on what stands in them, at the beginning and at the end, in units of the curvature
+EXTRA_COORDINATES = 5  # of the over-dimensional start
+PENALTY = (1e-6, 0.02)  # on the minor axes, at the beginning and at the end, in units of the curvature
 STEP = 0.5  # in units of the inverse curvature; up to 2/3 is stable with Nesterov's momentum, for every graph
 LAST_STEP = 0.1  # of the first
 ROWS = 256  # in a block
 STEPS_PER_CALL = 25  # in one jitted loop, between two updates of the progress bar
-# Fewer points than these leave time for more steps, and for several starts, up to so many times.
-PATIENT, PATIENCE = 2000, 12
-SMALL, STARTS = 512, 16
+# With fewer points than this there is time for more steps, or for more starts, up to so many times as many.
+POINTS_FOR_MORE_STEPS, MOST_STEPS = 2000, 12
+POINTS_FOR_MORE_STARTS, MOST_STARTS = 512, 16
 CHECKED = 12  # points in the gradient check
-DRAWN = 20_000  # pairs in the Shepard diagram
 SMACOF_STEPS, SMACOF_TOLERANCE = 3000, 1e-6
-SMACOF_STEPS_PER_CALL = 100
-SHOWN = 12  # eigenvalues in the spectrum
+SMACOF_FIRST_STEPS, SMACOF_STEPS_PER_CALL = 1000, 100  # between two updates of the progress bar
 
-Params = Any  # what a stage optimises
+Params = Any  # the variables of a stage
 
 _dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)
 
 
 @dataclass(frozen=True)
 class Stage:
-  """One descent; ``place`` makes points of what is optimised, and all but ``dim`` of their axes are penalised."""
+  """One descent. ``place`` makes points of the parameters; all but ``dim`` of their principal axes are penalised."""
 
   steps: int
   momentum: float
@@ -69,8 +67,8 @@ class Stage:
 class Target(NamedTuple):
   """The measured distances, as the descent reads them."""
 
-  blocks: jax.Array  # (blocks, rows, n); NaN where not measured, and in the rows that fill the last block
-  entries: jax.Array  # how many are measured
+  blocks: jax.Array  # (blocks, rows, n); NaN where not measured, and in the padding of the last block
+  entries: jax.Array  # the number of those that are measured
   curvature: jax.Array  # (n, 1), a bound for the second derivatives of the loss, for each point
   unit: float  # root mean square of the measured distances, in the unit of the user
 
@@ -88,7 +86,7 @@ def run(file: Path, dim: int, squared: bool, output: Path, seed: int, method: st
         points = recover(target, dim, seed, bar) * target.unit
     header = ",".join(f"x{k + 1}" for k in range(dim))
     files.write(place / "points.csv", points.astype(np.float32), header)
-    draw(points, measured, place / "fit.png")
+    plots.draw_fit(points, spectrum(points, measured), *_pairs(points, measured), place / "fit.png")
   return [
     line("points", f"{len(points):,} in {dim} dimensions, {about_pairs(measured)}"),
     line("stress", f"{stress(points, measured):.2e} of the root mean square distance"),
@@ -114,7 +112,7 @@ def prepare(measured: np.ndarray) -> Target:
 
 
 def steps(n: int) -> int:
-  """What the progress bar counts to."""
+  """The steps of the whole descent, for the progress bar."""
   return sum(stage.steps for stage in _stages(n, 1))
 
 
@@ -125,11 +123,11 @@ def progress(total: int) -> tqdm:
 def recover(target: Target, dim: int, seed: int, bar: tqdm) -> np.ndarray:
   """Points, ``(n, dim)``, float64, from random positions; centred, along their principal axes, in units of ``target``.
 
-  Small problems start several times, and the best end counts.
+  Small problems start several times; the result with the least loss is returned.
   """
   n = target.curvature.shape[0]
-  starts = _times(SMALL, n, STARTS)
-  x = np.random.default_rng(seed).standard_normal((starts, n, dim + EXTRA)) / np.sqrt(2 * (dim + EXTRA))
+  starts, wide = _times(POINTS_FOR_MORE_STARTS, n, MOST_STARTS), dim + EXTRA_COORDINATES
+  x = np.random.default_rng(seed).standard_normal((starts, n, wide)) / np.sqrt(2 * wide)
   for stage in _stages(n, dim):
     x, losses = descend(stage, jnp.asarray(x, jnp.float32), target.curvature, target, bar)
     x = _principal_axes(np.asarray(x, np.float64))[..., :dim]
@@ -139,38 +137,32 @@ def recover(target: Target, dim: int, seed: int, bar: tqdm) -> np.ndarray:
 def majorize(measured: np.ndarray, dim: int, seed: int) -> np.ndarray:
   """Points, ``(n, dim)``, float64, by SMACOF; centred, along their principal axes."""
   known, unit = ~np.isnan(measured), _root_mean_square(measured)
-  D = jnp.asarray(np.where(known, measured / unit, 0) ** 2, jnp.float32)
-  w, key = jnp.asarray(known, jnp.float32), jax.random.key(seed)
-  starts = _times(SMALL, len(measured), STARTS)
-  steps = 10 * SMACOF_STEPS_PER_CALL
-  first = jax.jit(lambda D: points_from_edm(D, dim, weights=w, key=key, restarts=starts, max_steps=steps))
-  more = jax.jit(
-    lambda x: points_from_edm(D, dim, weights=w, initial=x, max_steps=SMACOF_STEPS_PER_CALL, tolerance=SMACOF_TOLERANCE)
-  )
+  t = jnp.asarray(np.where(known, measured / unit, 0), jnp.float32)
+  fixed = partial(smacof, dim=dim, weights=jnp.asarray(known, jnp.float32), tolerance=SMACOF_TOLERANCE)
+  fit = jax.jit(fixed, static_argnames=("restarts", "max_steps"))  # checks no values: `files` has checked them
+  starts = _times(POINTS_FOR_MORE_STARTS, len(measured), MOST_STARTS)
   with tqdm(total=SMACOF_STEPS, desc="SMACOF", unit="step") as bar:
-    found = first(D)
-    taken = int(found.steps)
+    found = fit(t, key=jax.random.key(seed), restarts=starts, max_steps=SMACOF_FIRST_STEPS)
     while True:
       bar.set_postfix(stress=f"{float(found.stress):.3e}", refresh=False)
-      bar.update(taken)
+      bar.update(int(found.steps))
       if bool(found.converged) or bar.n >= SMACOF_STEPS:
         break
-      found = more(found.points)
-      taken = int(found.steps)
+      found = fit(t, initial=found.points, max_steps=SMACOF_STEPS_PER_CALL)
   return _principal_axes(np.asarray(found.points, np.float64)) * unit
 
 
 def _stages(n: int, dim: int) -> tuple[Stage, Stage]:
-  patience = _times(PATIENT, n, PATIENCE)
-  return Stage(500 * patience, 0.97, dim, _as_they_are), Stage(100 * patience, 0.95, dim, _as_they_are)
+  times = _times(POINTS_FOR_MORE_STEPS, n, MOST_STEPS)
+  return Stage(500 * times, 0.97, dim, _identity), Stage(100 * times, 0.95, dim, _identity)
 
 
-def _times(enough: int, n: int, most: int) -> int:
-  """How much more often there is time for ``n`` points than for ``enough`` of them."""
-  return int(np.clip((enough / n) ** 2, 1, most))
+def _times(reference: int, n: int, most: int) -> int:
+  """How many times ``n`` points fit into the time of ``reference`` points, from 1 to ``most``."""
+  return int(np.clip((reference / n) ** 2, 1, most))
 
 
-def _as_they_are(x: jax.Array) -> jax.Array:
+def _identity(x: jax.Array) -> jax.Array:
   return x
 
 
@@ -180,10 +172,10 @@ def _principal_axes(x: np.ndarray) -> np.ndarray:
 
 
 def descend(stage: Stage, params: Params, curvature: Params, target: Target, bar: tqdm) -> tuple[Params, jax.Array]:
-  """The end of the descent, and its loss, for all starts: the leading axis of ``params``."""
+  """The last parameters and losses of all starts, which are the leading axis of ``params``."""
   state = _optimizer(stage).init(params)
   for first in range(0, stage.steps, STEPS_PER_CALL):
-    params, state, losses = _descend_a_little(stage, first, params, state, curvature, target)
+    params, state, losses = _some_steps(stage, first, params, state, curvature, target)
     bar.set_postfix(loss=f"{float(losses.min()):.3e}", refresh=False)
     bar.update(STEPS_PER_CALL)
   return params, losses
@@ -195,7 +187,7 @@ def _optimizer(stage: Stage) -> optax.GradientTransformation:
 
 
 @partial(jax.jit, static_argnums=0)
-def _descend_a_little(
+def _some_steps(
   stage: Stage, first: jax.Array, params: Params, state: Any, curvature: Params, target: Target
 ) -> tuple[Params, Any, jax.Array]:
   """``STEPS_PER_CALL`` steps in one loop, and the losses before the last of them."""
@@ -207,8 +199,8 @@ def _descend_a_little(
 
   def loss(params: Params, minor: jax.Array, penalty: jax.Array) -> jax.Array:
     x = stage.place(params)
-    detour = (target.curvature * _dot(x, minor) ** 2).sum() / 2
-    return squared_stress(x, target) + penalty * detour
+    outside = (target.curvature * _dot(x, minor) ** 2).sum() / 2
+    return squared_stress(x, target) + penalty * outside
 
   def of_all_starts(params: Params, penalty: jax.Array) -> tuple[jax.Array, jax.Array]:
     losses = jax.vmap(loss, (0, 0, None))(params, minor, penalty)
@@ -241,8 +233,8 @@ def squared_stress(x: jax.Array, target: Target) -> jax.Array:
 
 def stress(points: np.ndarray, measured: np.ndarray) -> float:
   """Root mean square of the residuals, relative to that of the distances; float64."""
-  fitted, given = _pairs(points, measured)
-  return float(np.sqrt(np.mean((fitted - given) ** 2) / np.mean(given**2)))
+  fitted, targets = _pairs(points, measured)
+  return float(np.sqrt(np.mean((fitted - targets) ** 2) / np.mean(targets**2)))
 
 
 def spectrum(points: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -264,7 +256,7 @@ def _pairs(points: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def gradient_check(points: np.ndarray) -> str:
-  """The hand rule against forward mode of the formula that it differentiates, on a few of the points."""
+  """The gradient of ``edm`` against forward mode of the plain formula, on a few of the points."""
   few = np.linspace(0, len(points) - 1, min(len(points), CHECKED)).astype(int)
   x = jnp.asarray(points[few], jnp.float32)
   hand = jax.jacrev(edm)(x)
@@ -283,36 +275,3 @@ def line(label: str, text: str) -> str:
 def about_pairs(measured: np.ndarray) -> str:
   n, count = len(measured), np.count_nonzero(~np.isnan(measured)) // 2
   return f"from {count:,} of their {n * (n - 1) // 2:,} distances ({2 * count / (n * (n - 1)):.0%})"
-
-
-def draw(points: np.ndarray, measured: np.ndarray, file: Path) -> None:
-  """The points along their first two axes, the spectrum, and the Shepard diagram: fitted over measured distances."""
-  figure = Figure(figsize=(16, 5.4), layout="constrained")
-  left, middle, right = figure.subplots(1, 3, width_ratios=(1.2, 0.8, 1))
-  n, dim = points.shape
-  first, second = points[:, 0], points[:, 1] if dim > 1 else np.zeros(n)
-  left.scatter(first, second, s=np.clip(4000 / n, 2, 40), color="C0", linewidths=0)
-  if n <= 40:
-    for k in range(n):
-      left.annotate(str(k + 1), (first[k], second[k]), (4, 4), textcoords="offset points", fontsize=8)
-  left.set(title=f"{n:,} recovered points", xlabel="first principal axis", ylabel="second principal axis")
-  left.set_aspect("equal", "datalim")
-
-  values = spectrum(points, measured)[:SHOWN]
-  middle.bar(np.arange(1, len(values) + 1), values, color=["C0" if k < dim else "0.7" for k in range(len(values))])
-  middle.axhline(0, color="0.4", linewidth=0.8)
-  middle.set(title="Spectrum: is the dimension right?", xlabel="eigenvalue", ylabel="variance along the axis")
-  middle.set_xticks(np.arange(1, len(values) + 1))
-
-  fitted, given = _pairs(points, measured)
-  some = np.random.default_rng(0).permutation(len(given))[:DRAWN]
-  right.plot([0, given.max()], [0, given.max()], color="0.6", linewidth=1, zorder=0)
-  size = np.clip(40_000 / len(some), 2, 20)
-  right.scatter(given[some], fitted[some], s=size, color="C3", alpha=0.5, linewidths=0, rasterized=True)
-  shown = "" if len(some) == len(given) else f", {len(some):,} of {len(given):,} pairs"
-  right.set(title=f"Shepard diagram{shown}", xlabel="measured distance", ylabel="distance of the recovered points")
-  right.set_aspect("equal", "datalim")
-  for axes in (left, middle, right):
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-  figure.savefig(file, dpi=150)

@@ -13,9 +13,8 @@ from jax_edm._cli import files
 
 MISSING: str | None = None
 try:
-  from jax_edm._cli import airports
-  from jax_edm._cli import fit
-except ModuleNotFoundError as error:  # optax, matplotlib and tqdm are an extra; `edm` works without them
+  from jax_edm._cli import airports, fit
+except ModuleNotFoundError as error:  # optax, matplotlib and tqdm are an extra; the command `edm` needs none of them
   MISSING = error.name
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes; the first is also that of argparse
@@ -105,7 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     help="gradient: descent from random positions; smacof: majorization from classical MDS (default: gradient)",
   )
   fit.add_argument("--squared", action="store_true", help="the entries are squared distances")
-  # The options that the main job has, too, are not to overwrite with a default what stands before the command.
+  # The main job has these options as well. Without SUPPRESS, the defaults of the command would overwrite what the user
+  # wrote before the command.
   fit.add_argument(
     "--output", metavar="DIR", type=Path, default=argparse.SUPPRESS, help="folder for the files (default: fit)"
   )

@@ -11,6 +11,7 @@ def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequen
   """``function`` of each member of a batch.
 
   Args:
+    function: of one member of the batch.
     arrays: their leading axes broadcast against each other; ``None`` is passed on as it is.
     ranks: the number of axes of a member's arrays.
     results: the axes of what the function returns, as in the signature of ``jnp.vectorize``.

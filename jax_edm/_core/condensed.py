@@ -39,7 +39,7 @@ def pdist(x: jax.Array) -> jax.Array:
 
 
 def squareform(a: jax.Array) -> jax.Array:
-  r"""The condensed form of a hollow symmetric matrix, or the matrix of a condensed form, as SciPy's ``squareform``.
+  r"""The condensed form of a symmetric matrix with a zero diagonal, or the other way round, as SciPy's ``squareform``.
 
   Args:
     a: a vector of n (n - 1) / 2 entries, or a matrix ``(n, n)``; of either, batches by ``jax.vmap``.

@@ -174,7 +174,7 @@ def _coincident(z: Sides) -> jax.Array:
 
 
 def _different(form: Form, z: Sides) -> jax.Array:
-  """The contrary of ``_coincident``, in other operations: of the same ones XLA would keep one matrix for all readers."""
+  """The contrary of ``_coincident``, in other operations: XLA would make one matrix of the same ones, and keep it."""
   if form.entries != "gram":
     return _over_coordinates(lax.ne, (z[0].x,), (z[-1].x,), lax.bitwise_or)
   return reduce(lax.bitwise_or, (_column(z, a) != _row(z, b) for a, b in _pairs_of_keys(z)))

@@ -164,8 +164,8 @@ def point_sets(x: Any, y: Any, where: Any, where_y: Any, form: Form, dtype: Any)
   """The points in the dtype to compute in; ``y`` is None for one set."""
   x = jnp.asarray(x).astype(dtype)
   of_columns = x if y is None else jnp.asarray(y).astype(dtype)
-  masks = [None if mask is None else jnp.asarray(mask) for mask in (where, where if y is None else where_y)]
-  return PointSets(x, of_columns, *masks, row_offset=None, form=form, one_set=y is None)
+  x_mask, y_mask = (None if mask is None else jnp.asarray(mask) for mask in (where, where if y is None else where_y))
+  return PointSets(x, of_columns, x_mask, y_mask, None, form, one_set=y is None)
 
 
 @partial(jax.jit, static_argnums=(4, 5))

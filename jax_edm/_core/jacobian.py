@@ -3,7 +3,7 @@ r"""The derivative of an EDM itself, as arrays: the question that this project s
 .. math:: \frac{\partial D_{ij}}{\partial x_{kl}} = 2\,(\delta_{ik} - \delta_{jk})\,(x_{il} - x_{jl})
 
 ``edm_jacobian`` is this tensor; ``edm_jvp`` and ``edm_vjp`` contract it with a tangent and with a cotangent, in closed
-form, without ever making it. ``jax_edm._core.derivatives`` derives the two; ``docs/derivation.md`` tells the whole story.
+form, without ever making it. ``jax_edm._core.derivatives`` derives the two; ``docs/derivation.md`` says more.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from jax_edm import _errors
 from jax_edm._core import derivatives
-from jax_edm._core.edm import choose_form, dtypes
 from jax_edm._core.distance import Points
+from jax_edm._core.edm import choose_form, dtypes
 
 
 def edm_jacobian(x: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:

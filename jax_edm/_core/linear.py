@@ -1,7 +1,7 @@
 """Functions whose derivatives are written by hand: two primitives, one for a function and one for a linear map.
 
-JAX has ``custom_jvp``, whose tangents it transposes by itself, and ``custom_vjp``, which has no forward mode. The maps of
-``derivatives.py`` have a tangent *and* a transpose by hand, and these are maps of the same kind.
+JAX has ``custom_jvp``, whose tangents it transposes by itself, and ``custom_vjp``, which has no forward mode. The maps
+of ``derivatives`` have a tangent *and* a transpose by hand, and these are maps of the same kind.
 """
 
 from collections.abc import Callable, Sequence
@@ -85,6 +85,10 @@ def _linear(*arrays: Any, linear_map: LinearMap, k: int) -> list[jax.Array]:
   return list(linear_map.apply(*arrays))
 
 
+def _function_types(*arrays: Any, function: Function) -> Any:
+  return jax.make_jaxpr(partial(_function, function=function))(*arrays).out_avals
+
+
 def _linear_types(*arrays: Any, linear_map: LinearMap, k: int) -> Any:
   like = linear_map.like or linear_map.apply
   return jax.make_jaxpr(lambda *arrays: list(like(*arrays)))(*arrays).out_avals
@@ -160,7 +164,9 @@ for _p, _body in ((function_p, _function), (linear_p, _linear)):
   _p.multiple_results = True
   _p.def_impl(lambda *arrays, p=_p, **params: jax.jit(partial(p.bind, **params))(*arrays))
   mlir.register_lowering(_p, mlir.lower_fun(_body, multiple_results=True))
-function_p.def_abstract_eval(lambda *arrays, function: jax.make_jaxpr(partial(_function, function=function))(*arrays).out_avals)
+function_p.def_abstract_eval(
+  lambda *arrays, function: jax.make_jaxpr(partial(_function, function=function))(*arrays).out_avals
+)
 linear_p.def_abstract_eval(_linear_types)
 ad.primitive_jvps[function_p] = _function_jvp
 batching.primitive_batchers[function_p] = _function_batch

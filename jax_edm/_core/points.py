@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from typing import Any, Self
 
 import jax
@@ -12,8 +11,6 @@ from jax import lax
 
 from jax_edm._core import derivatives
 from jax_edm._core.distance import Form
-
-static = partial(field, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
@@ -36,8 +33,8 @@ class PointSets:
   x_mask: jax.Array | None
   y_mask: jax.Array | None
   row_offset: jax.Array | None
-  form: Form = static()
-  one_set: bool = static()
+  form: Form = field(metadata={"static": True})
+  one_set: bool = field(metadata={"static": True})
 
   def roles(self) -> Any:
     """What the axes of each array are: ``n`` rows, ``m`` columns, ``d`` anything else; leading axes are a batch."""
@@ -45,7 +42,8 @@ class PointSets:
 
   def leaves(self) -> tuple[list[jax.Array], list[str]]:
     """The arrays that are there, and their roles."""
-    roles, pairs = self.roles(), []
+    roles = self.roles()
+    pairs: list[tuple[Any, str]] = []
     for name in (f.name for f in fields(self) if not f.metadata.get("static")):
       array, role = getattr(self, name), getattr(roles, name)
       pairs += zip(array, role, strict=True) if isinstance(array, tuple) else [(array, role)]

@@ -1,4 +1,4 @@
-"""Checks of distance matrices: of their shapes, and of their values where these are concrete, which is outside ``jit``."""
+"""Checks of distance matrices: of their shapes, and, outside ``jit``, of their values."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def row_for_each_point(function: str, name: str, matrix: Any, x: Any, n: int) ->
   """A matrix ``(..., n, n)`` that belongs to the points ``x``, ``(..., n, d)``."""
   if x.shape[-2] != n:
     got = f"{name} {matrix.shape} and points {x.shape}"
-    raise error(function, f"{name} must have one row for each point", got, "Pass the points of its rows, in their order")
+    raise error(function, f"{name} must have one row for each point", got, "Pass the points in the order of its rows")
   _errors.leading(function, name, matrix.shape[:-2], x.shape[:-2], f"{matrix.shape} and {x.shape}")
 
 
@@ -91,7 +91,7 @@ def symmetric_zero_diagonal(function: str, name: str, matrix: Any, dtype: Any = 
   """Values of a symmetric matrix with a zero diagonal, as far as the precision of ``dtype`` (its own) allows."""
   if not is_concrete(matrix):
     return
-  values, dtype = np.asarray(matrix, np.float64), dtype or jnp.result_type(matrix, float)
+  values, dtype = np.asarray(matrix, np.float64), jnp.result_type(matrix, float) if dtype is None else dtype
   wrong = np.eye(values.shape[-1], dtype=bool) & ~(np.abs(values) <= rounding(values, dtype))
   advice = "Check that rows and columns list the same points"
   _no_entry(function, name, values, wrong, "must have a zero diagonal", advice)

@@ -17,6 +17,8 @@ from jax_edm._typing import ArrayLike
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
 
+State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # points, steps, how far the last moved them, their spread
+
 
 class SMACOFResult(NamedTuple):
   """The result of :func:`smacof`: ``(..., n, dim)``, ``(...)``, ``(...)`` and ``(...)``."""
@@ -179,11 +181,11 @@ def descend(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Transforms, until one moves x by no more than the tolerance; x, all steps so far, and whether it converged."""
 
-  def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
+  def unfinished(state: State) -> jax.Array:
     _, steps, moved, spread = state
     return (steps < max_steps) & (moved > tolerance * spread)
 
-  def step(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+  def step(state: State) -> State:
     x, steps, *_ = state
     after = stress.transform(x, t, w, inverse)
     return after, steps + 1, jnp.linalg.norm(after - x), jnp.linalg.norm(after - after.mean(0))

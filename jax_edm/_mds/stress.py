@@ -242,6 +242,7 @@ def map_batch(function: Any, arrays: tuple[Any, ...], results: str) -> Any:
   """``function`` of each member of a batch.
 
   Args:
+    function: of as many matrices as there are arrays.
     arrays: matrices, whose leading axes broadcast against each other, or None. They are converted to the dtype of the
       computation, and floating-point results to the dtype of the result.
     results: the axes of the results, as in the signature of ``jnp.vectorize``.
@@ -249,7 +250,7 @@ def map_batch(function: Any, arrays: tuple[Any, ...], results: str) -> Any:
   leaves, structure = jax.tree.flatten(arrays)
   result, compute = dtypes(*(a for a in leaves if a.dtype != bool))
   signature = ",".join(f"(a{i},b{i})" for i in range(len(leaves))) + "->" + results
-  mapped = jnp.vectorize(lambda *members: function(*structure.unflatten(members)), signature=signature)
+  mapped = jnp.vectorize(lambda *members: function(*jax.tree.unflatten(structure, members)), signature=signature)
   out = mapped(*(jnp.asarray(a).astype(compute) for a in leaves))
   return jax.tree.map(lambda a: a.astype(result) if a.dtype == compute else a, out)
 

@@ -34,8 +34,8 @@ from jax_edm._core.distance import dot
 
 Spectrum = tuple[jax.Array, jax.Array]  # eigenvalues and eigenvectors, (n,) and (n, n)
 
-# The rules ignore the tangents of the spectra. The spectra stay differentiable nevertheless: up to JAX 0.10, the reverse
-# mode of `lax.scan` drops these rules, and forward mode on top of it then finds JAX's own derivatives of the spectra.
+# The rules ignore the tangents of the spectra. These stay differentiable nevertheless: the reverse mode of `lax.scan`,
+# up to JAX 0.10, drops the rules, and forward mode on top of it then finds JAX's own derivatives of the spectra.
 
 
 def rounding(values: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The rows of a matrix of pairs in blocks, or half of a symmetric one in tiles: how large, in loops, and over batches."""
+"""The rows of a matrix of pairs in blocks, or half of a symmetric one in tiles: how large, and in which loops."""
 
 import math
 from collections.abc import Callable

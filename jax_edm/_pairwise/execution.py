@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,24 +22,27 @@ def reduce(problem: Problem, reduction: Reduction, block_size: int | None, by: I
   return problem.map_batch(member, _result(problem, reduction))
 
 
-def reduce_on_ring(
-  caller: str,
-  problem: Problem,
-  reduction: Reduction,
-  block_size: int | None,
-  by: Implementation,
-  axis_name: AxisName,
-  travels: tuple[bool, ...],
-) -> Array:
-  """The same, where every device has a part of the rows and a part of the columns.
+class Ring(NamedTuple):
+  """The devices of a mesh axis.
 
   ``travels`` says which arguments go with the columns; those of pairs stay, with a column for every point.
   """
+
+  caller: str
+  axis_name: AxisName
+  travels: tuple[bool, ...]
+
+
+def reduce_on_ring(
+  problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation, on: Ring
+) -> Array:
+  """The same, where every device has a part of the rows and a part of the columns."""
+  caller, axis_name, travels = on
   n, m = problem.x.shape[-2], problem.y.shape[-2]
   everywhere = m * lax.axis_size(axis_name)
 
   def visit(reduction: Reduction, owner: Array, local: Problem, travelling: Problem) -> Array:
-    args = [a if b is None else b for a, b in zip(local.args, travelling.args, strict=True)]
+    args: list[Any] = [a if b is None else b for a, b in zip(local.args, travelling.args, strict=True)]
     args = [lax.dynamic_slice_in_dim(a, owner * m, m, -1) if a.shape[-1] == everywhere != m else a for a in args]
     offset = lax.axis_index(axis_name) * n - owner * m if problem.one_set else None
     joined = replace(
@@ -62,9 +65,7 @@ def _result(problem: Problem, reduction: Reduction) -> str:
   return "(p,q)" if problem.columns or isinstance(reduction, LogSumExp) else "(p)"
 
 
-def _of_member(
-  problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation, batch: int
-) -> Array:
+def _of_member(problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation, batch: int) -> Array:
   problem = problem.filled()
   if by == "pallas":
     from jax_edm._pairwise.pallas import rule  # importing Pallas takes a second

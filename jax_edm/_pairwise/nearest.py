@@ -78,7 +78,8 @@ def nearest(
            [1]], dtype=int32))
   """
   check("nearest", x, y, where, where_y, method)
-  m = (x if y is None else y).shape[-2] * _sharding.ring_size("nearest", axis_name)
+  candidates: Any = x if y is None else y
+  m = candidates.shape[-2] * _sharding.ring_size("nearest", axis_name)
   _errors.count("nearest", "k", k, max(m - (y is None), 0))
   _errors.block_size("nearest", block_size)
   return _nearest(x, y, where, where_y, k, method, block_size, axis_name)

@@ -1,4 +1,4 @@
-"""The data of a problem of pairs, and the function of one pair: made once at the public function, and handed down whole."""
+"""The data of a problem of pairs, and the function of one pair: made once at the public function, handed down whole."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from jax_edm import _errors
-from jax_edm._core.points import PointSets, static
+from jax_edm._core.points import PointSets
 
 Array = jax.Array
 
@@ -36,7 +36,9 @@ class PairFunction:
   program: tuple[Any, ...]
 
   @classmethod
-  def trace(cls, caller: str, f: Callable[..., Any], scalars: Sequence[Any]) -> tuple["PairFunction", tuple[Array, ...]]:
+  def trace(
+    cls, caller: str, f: Callable[..., Any], scalars: Sequence[Any]
+  ) -> tuple["PairFunction", tuple[Array, ...]]:
     """The function, and what it closes over."""
     closed = jax.make_jaxpr(partial(_of_one_pair, caller, f))(*scalars)
     inner, names = closed.jaxpr, closed.jaxpr.debug_info.with_unknown_names()
@@ -51,7 +53,7 @@ class PairFunction:
   @property
   def dtype(self) -> Any:
     """That of the number which it returns."""
-    return self.jaxpr.outvars[0].aval.dtype
+    return self.jaxpr.outvars[0].aval.dtype  # type: ignore[attr-defined]
 
   @property
   def operations(self) -> tuple[str, ...]:
@@ -73,9 +75,15 @@ class PairFunction:
 @dataclass(frozen=True)
 class UntracedPairFunction(PairFunction):
   """A function that is called where it stands: inside a shard_map that checks what varies, whose types no jaxpr of
-  scalars has."""
+  scalars has.
+  """
 
   f: Callable[..., Any]
+
+  @classmethod
+  def of_python(cls, caller: str, f: Callable[..., Any]) -> "UntracedPairFunction":
+    nothing = Jaxpr((), (), (), ())
+    return cls(caller, nothing, (id(f),), f)
 
   def __call__(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:
     return _of_one_pair(self.caller, self.f, squared, *args)
@@ -140,9 +148,9 @@ class Problem(PointSets):
   args: tuple[Array | None, ...]
   closed_over: tuple[Array, ...]
   row_max: Array | None
-  f: PairFunction = static()
-  columns: bool = static()
-  diagonal: bool = static()
+  f: PairFunction = field(metadata={"static": True})
+  columns: bool = field(metadata={"static": True})
+  diagonal: bool = field(metadata={"static": True})
 
   def roles(self) -> Any:
     closed_over = tuple("c" * c.ndim for c in self.closed_over)

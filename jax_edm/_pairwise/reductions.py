@@ -1,7 +1,7 @@
 """Reductions of a block of ``f(D)`` along its rows: what a sum, and what a logsumexp, makes of a block."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,14 @@ Array = jax.Array
 class Reduction(Protocol):
   """What is made of a block, ``(b, m)``, of which the pairs in ``pair_mask`` exist; ``values`` are ``(m,)`` or more."""
 
-  linear: bool  # a sum, to which what does not exist adds nothing
+  @property
+  def linear(self) -> bool:
+    """A sum, to which what does not exist adds nothing."""
+    ...
 
-  def of_block(self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None) -> Array:
+  def of_block(
+    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
+  ) -> Array:
     """``(b,)``, or ``(b, k)``."""
     ...
 
@@ -27,9 +32,11 @@ class Reduction(Protocol):
 class Sum:
   """``sum_j f_ij v_j``."""
 
-  linear = True
+  linear: ClassVar[bool] = True
 
-  def of_block(self, block: Array, pair_mask: Array | None, values: Array | None, row_max: None = None) -> Array:
+  def of_block(
+    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
+  ) -> Array:
     return distance.dot(*_factors(block, pair_mask, values, 1))
 
   def of_columns(self, block: Array, pair_mask: Array | None, values: Array | None) -> Array:
@@ -43,9 +50,11 @@ class Sum:
 class RowMax:
   """The scale of each row: its largest term, weight included. No derivative."""
 
-  linear = False
+  linear: ClassVar[bool] = False
 
-  def of_block(self, block: Array, pair_mask: Array | None, values: Array | None, row_max: None = None) -> Array:
+  def of_block(
+    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
+  ) -> Array:
     terms = lax.stop_gradient(exponents(block, pair_mask))
     if values is not None:  # a term without weight must not set the scale
       terms = jnp.where(values == 0, lowest(terms), terms + log_size(values, terms))
@@ -56,9 +65,11 @@ class RowMax:
 class ScaledTotal:
   """``sum_j w_j exp(f_ij - row_max_i)``: the sum of exponentials on the scale of the row."""
 
-  linear = True
+  linear: ClassVar[bool] = True
 
-  def of_block(self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None) -> Array:
+  def of_block(
+    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
+  ) -> Array:
     assert row_max is not None
     return weighted_exponentials(exponents(block, pair_mask), values, row_max[:, None]).sum(1)
 
@@ -67,9 +78,11 @@ class ScaledTotal:
 class LogSumExp:
   """``log |sum_j w_j exp f_ij|`` and its sign, ``(b, 2)``, of rows that are there as a whole."""
 
-  linear = False
+  linear: ClassVar[bool] = False
 
-  def of_block(self, block: Array, pair_mask: Array | None, values: Array | None, row_max: None = None) -> Array:
+  def of_block(
+    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
+  ) -> Array:
     scale = RowMax().of_block(block, pair_mask, values)
     return self.finish(ScaledTotal().of_block(block, pair_mask, values, scale), scale)
 

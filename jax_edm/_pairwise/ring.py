@@ -1,8 +1,8 @@
 r"""Sums and searches over blocks that travel around a ring of devices.
 
 Each device keeps what is ``local``, and a block ``travels``: the blocks go from device to device, one neighbour at a
-time, until each has been everywhere. Where ``f(owner, local, travelling)`` is the pair of what a block adds to the sum of
-the device on which it is, and of what it takes along and brings home,
+time, until each has been everywhere. Where ``f(owner, local, travelling)`` is the pair of what a block adds to the sum
+of the device on which it is, and of what it takes along and brings home,
 
 .. math:: a_i = \sum_s f_1(s, l_i, t_s), \qquad b_s = \sum_i f_2(s, l_i, t_s),
 

@@ -20,6 +20,8 @@ from jax_edm import pairwise_logsumexp, pairwise_sum
 from jax_edm._pairwise.pallas import hardware, rule
 
 EPS = float(np.finfo(np.float32).eps)
+# LLVM's passes take half of the time of a compilation, and change nothing in what JAX and XLA make of a program.
+UNOPTIMISED = {"xla_backend_optimization_level": 0}
 SIDES = {"mosaic": (16, 8), "triton": (16, 32)}  # of tiles, so small that there are several
 
 
@@ -32,6 +34,7 @@ class Implementation:
     blocks: values of block_size that make different programs; kernels have tiles of their own.
     sums_integers: whether values, and sums of what is not a boolean, may be integers.
     closes_over_arrays: whether f may close over an array that meets D as a whole, not by its entries.
+    compiler_options: an interpreter of kernels is not worth LLVM's time.
   """
 
   name: str
@@ -41,6 +44,10 @@ class Implementation:
   blocks: tuple = (None, 3)
   sums_integers: bool = True
   closes_over_arrays: bool = True
+  compiler_options: dict | None = None
+
+  def jit(self, f):
+    return jax.jit(f, compiler_options=self.compiler_options)
 
 
 def of_kernels(route):
@@ -52,6 +59,7 @@ def of_kernels(route):
     (None,),
     sums_integers=False,
     closes_over_arrays=False,
+    compiler_options=UNOPTIMISED,
   )
 
 

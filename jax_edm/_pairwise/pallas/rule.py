@@ -237,7 +237,9 @@ def _total(problem: Problem, by_xla: Callable[[Problem], jax.Array], value: jax.
 
 def _row_max_and_total(problem: Problem, by_xla: Callable[[Problem], Leaves]) -> tuple[jax.Array, jax.Array]:
   """The scale of each row, and its sum of exponentials on that scale, ``(n,)``; without derivatives."""
-  exponent = replace(problem, f=_composed(problem, lambda squared, *args: exponents(problem.f((), squared, args), None)))
+  exponent = replace(
+    problem, f=_composed(problem, lambda squared, *args: exponents(problem.f((), squared, args), None))
+  )
   pairs = _pairs(exponent)
   leaves, tree = jax.tree.flatten(lax.stop_gradient(_arrays(problem)))
   unflatten = partial(jax.tree.unflatten, tree)

@@ -59,9 +59,14 @@ from jax_edm._core.linear import Arrays, Function, LinearMap, Tangents, call, li
 
 def edm(form: Form, z: Points) -> jax.Array:
   """``D`` of ``z``, ``(x,)`` or ``(x, y)``, in every mode."""
-  if any(0 in x.shape for x in z):  # nothing to differentiate
-    return z[0].sum(1)[:, None] + z[-1].sum(1)[None, :]
-  return call(_edm(form, len(z)), *jax.tree.leaves(distance.prepared(form, unify_varying_axes(z))))[0]
+  return edm_of_sides(form, distance.prepared(form, z))
+
+
+def edm_of_sides(form: Form, z: Sides) -> jax.Array:
+  """The same of sides that are ``distance.prepared``, together; or of some rows of each."""
+  if any(0 in side.x.shape for side in z):  # nothing to differentiate
+    return z[0].x.sum(1)[:, None] + z[-1].x.sum(1)[None, :]
+  return call(_edm(form, len(z)), *jax.tree.leaves(unify_varying_axes(z)))[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -168,7 +173,7 @@ def _sides(sets: int, leaves: Sequence[Any]) -> Sides:
     return tuple(map(Side, leaves))
   each = len(leaves) // sets
   rows = [leaves[k * each : (k + 1) * each] for k in range(sets)]
-  return tuple(Side(x, squares, (first, second)) for x, squares, first, second in rows)
+  return tuple(Side(x, factor, squares, (first, second)) for x, factor, squares, first, second in rows)
 
 
 def _leaves(form: Form, points: Arrays) -> Arrays:

@@ -43,6 +43,7 @@ class Side(NamedTuple):
   """A set of points, centred where entries are products, and what these need to know of each point beside it."""
 
   x: jax.Array
+  factor: jax.Array | None = None  # x for the product of the entries: 0 where the square is not finite
   squares: jax.Array | None = None
   keys: tuple[jax.Array, jax.Array] | None = None
 
@@ -54,10 +55,10 @@ dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)  # the default is TF32 o
 
 def prepared(form: Form, z: Points) -> Sides:
   """What ``squared``, ``bilinear`` and ``adjoint`` take, of one set or two."""
-  if form.entries != "gram":
+  if form.entries != "gram" or any(0 in x.shape for x in z):
     return tuple(map(Side, z))
   # Without the barrier XLA centres the points anew for everything that reads them.
-  return tuple(_summarised(lax.optimization_barrier(x)) for x in _centred(z))
+  return tuple(_summarised(lax.optimization_barrier(x), k) for k, x in enumerate(_centred(z)))
 
 
 def squared(form: Form, z: Sides) -> jax.Array:
@@ -68,18 +69,27 @@ def squared(form: Form, z: Sides) -> jax.Array:
       return _zero_diagonal(z, _sum(lax.square(_differences(x, y)), 2))
     if form.entries == "difference":
       return _zero_diagonal(z, _over_coordinates(lambda a, b: lax.square(a - b), (x,), (y,)))
-    scale = _column(z, z[0].squares) + _row(z, z[-1].squares)
-    entries = expanded(scale, _symmetric(z, _product(x, y, 1, 1)), x.shape[1])
-    # What is not finite is infinite or NaN as a whole; infinity less infinity is not asked for.
-    return lax.select(scale < np.inf, _where(_coincident(z), 0, entries), _zero_diagonal(z, scale))
+    product = _symmetric(z, _product(z[0].factor, z[-1].factor, 1, 1))
+    entries, near = expanded(z[0].squares, z[-1].squares, product, x.shape[1])
+    return _where(near | _coincident(z), 0, entries)
 
 
-def expanded(scale: jax.Array, product: jax.Array, d: int) -> jax.Array:
-  """``|x|^2 + |y|^2 - 2 <x, y>``, where ``scale`` is the first two."""
-  squared = scale - 2 * product
+def expanded(of_x: Any, of_y: Any, product: jax.Array, d: int) -> tuple[jax.Array, jax.Array]:
+  """``|x|^2 + |y|^2 - 2 <x, y>``, ``(n, m)``, of the squares of x, ``(n,)``, and y; and where it is zero.
+
+  Where a square is infinite, the product must not be.
+  """
+
+  def column(a: jax.Array) -> jax.Array:
+    return lax.broadcast_in_dim(a, product.shape, (0,))
+
+  def row(a: jax.Array) -> jax.Array:
+    return lax.broadcast_in_dim(a, product.shape, (1,))
+
   # What lies below the rounding error of this form carries no digit: it is zero, so that nothing is negative.
-  error = (4 + d**0.5) * float(jnp.finfo(squared.dtype).eps)
-  return _where(squared < error * scale, 0, squared)
+  error = (4 + d**0.5) * float(jnp.finfo(product.dtype).eps)
+  entries = (column(of_x) - product) + (row(of_y) - product)  # in this order, twice the product does not overflow
+  return entries, entries < column(error * of_x) + row(error * of_y)
 
 
 def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
@@ -145,17 +155,20 @@ def _finite(a: jax.Array) -> jax.Array:
   return _where(lax.abs(a) < np.inf, a, 0)
 
 
-def _summarised(x: jax.Array) -> Side:
+def _summarised(x: jax.Array, k: int) -> Side:
   """Squares and keys, in one loop over the coordinates.
 
   A key is a sum of words of 32 bits, one for each coordinate, times random words. Bits of a float that vary are its
   upper ones, on a lattice these alone, and a product moves bits up: the upper half is added to the lower one before.
+  A point that is not finite coincides with itself alone: its index, and which set it is of, stand in its key.
   """
   wide = lax.stop_gradient(x)
   if x.shape[1] < WIDTH:
     wide = lax.pad(wide, np.zeros((), x.dtype), ((0, 0, 0), (0, WIDTH - x.shape[1], 0)))
   halves = lax.bitcast_convert_type(wide, np.uint32)
   words = [halves] if halves.ndim == 2 else [_take(halves, 0, 2), _take(halves, 1, 2)]
+  index = lax.broadcasted_iota(np.uint32, wide.shape, 0) + np.uint32(k << 31)
+  words[0] = _where(lax.abs(wide) < np.inf, words[0], index)
   factors = np.random.default_rng(0).integers(1, 2**32, (2, len(words), wide.shape[1]), np.uint64).astype(np.uint32)
   terms = [
     sum((word ^ (word >> np.uint32(16))) * lax.broadcast_in_dim(factor, word.shape, (1,)) for word, factor in pairs)
@@ -165,7 +178,8 @@ def _summarised(x: jax.Array) -> Side:
   squares, *keys = lax.reduce(
     (lax.square(wide), *terms), zeros, lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)), (1,)
   )
-  return Side(x, squares, (keys[0], keys[1]))
+  finite = lax.broadcast_in_dim(squares < np.inf, x.shape, (0,))
+  return Side(x, _where(finite, lax.stop_gradient(x), 0), squares, (keys[0], keys[1]))
 
 
 def _coincident(z: Sides) -> jax.Array:
@@ -284,7 +298,7 @@ def _sum(a: jax.Array, axis: int) -> jax.Array:
   return lax.reduce(a, np.zeros((), a.dtype), lax.add, (axis,))
 
 
-def _product(a: jax.Array, b: jax.Array, i: int, j: int) -> jax.Array:
+def _product(a: Any, b: Any, i: int, j: int) -> jax.Array:
   """The sum over axis ``i`` of a and ``j`` of b."""
   return lax.dot_general(a, b, (((i,), (j,)), ((), ())), precision=lax.Precision.HIGHEST)
 

@@ -165,7 +165,7 @@ def point_sets(x: Any, y: Any, where: Any, where_y: Any, form: Form, dtype: Any)
   x = jnp.asarray(x).astype(dtype)
   of_columns = x if y is None else jnp.asarray(y).astype(dtype)
   x_mask, y_mask = (None if mask is None else jnp.asarray(mask) for mask in (where, where if y is None else where_y))
-  return PointSets(x, of_columns, x_mask, y_mask, None, form, one_set=y is None)
+  return PointSets(x=x, y=of_columns, x_mask=x_mask, y_mask=y_mask, row_offset=None, form=form, one_set=y is None)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -178,7 +178,7 @@ def _entries(x: Any, y: Any, where: Any, where_y: Any, method: Method, root: boo
     return points.with_leaves(arrays, row_offset).map_batch(matrix, "(p,q)")
 
   def matrix(points: PointSets) -> jax.Array:
-    entries, pair_mask = points.filled().squared(), points.pair_mask()
+    entries, pair_mask = points.prepared().squared(), points.pair_mask()
     if pair_mask is not None:
       entries = jnp.where(pair_mask, entries, 0)
     return derivatives.safe_root(entries) if root else entries

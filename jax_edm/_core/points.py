@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jax_edm._core import derivatives
-from jax_edm._core.distance import Form
+from jax_edm._core import derivatives, distance
+from jax_edm._core.distance import Form, Side
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PointSets:
   """Points of the rows and points of the columns, and which of them exist.
 
@@ -26,6 +26,7 @@ class PointSets:
     row_offset: ``(...)``, the index among the columns of the first row; None: the rows begin with the first column.
     form: how entries and contractions are computed.
     one_set: the points of the rows are among those of the columns.
+    sides: the two as the core wants them, once they are ``prepared``.
   """
 
   x: jax.Array
@@ -35,10 +36,11 @@ class PointSets:
   row_offset: jax.Array | None
   form: Form = field(metadata={"static": True})
   one_set: bool = field(metadata={"static": True})
+  sides: tuple[Side, Side] | None = None
 
   def roles(self) -> Any:
     """What the axes of each array are: ``n`` rows, ``m`` columns, ``d`` anything else; leading axes are a batch."""
-    return replace(self, x="nd", y="md", x_mask="n", y_mask="m", row_offset="")  # type: ignore[arg-type]
+    return replace(self, x="nd", y="md", x_mask="n", y_mask="m", row_offset="", sides=None)  # type: ignore[arg-type]
 
   def leaves(self) -> tuple[list[jax.Array], list[str]]:
     """The arrays that are there, and their roles."""
@@ -73,13 +75,20 @@ class PointSets:
     return self.one_set and self.row_offset is None
 
   def filled(self) -> Self:
-    """With points that are finite in the place of those that do not exist."""
+    """With finite points in the place of those that do not exist."""
     x = _replace_masked(self.x, self.x_mask)
     return replace(self, x=x, y=x if self.all_rows else _replace_masked(self.y, self.y_mask))
 
+  def prepared(self) -> Self:
+    """Filled, and with what the core wants to know of each point, once for all blocks."""
+    filled = self.filled()
+    sides = distance.prepared(self.form, (filled.x,) if self.all_rows else (filled.x, filled.y))
+    return replace(filled, sides=(sides[0], sides[-1]))
+
   def squared(self) -> jax.Array:
-    """``(n, m)``; anything where a point does not exist, if this is not ``filled``."""
-    entries = derivatives.edm(self.form, (self.x,) if self.all_rows else (self.x, self.y))
+    """``(n, m)``, of points that are prepared."""
+    assert self.sides is not None
+    entries = derivatives.edm_of_sides(self.form, self.sides[:1] if self.all_rows else self.sides)
     if self.one_set and self.row_offset is not None:
       entries = jnp.where(self.on_diagonal(), 0, entries)
     return entries

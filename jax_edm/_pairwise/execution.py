@@ -66,11 +66,11 @@ def _result(problem: Problem, reduction: Reduction) -> str:
 
 
 def _of_member(problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation, batch: int) -> Array:
-  problem = problem.filled()
+  problem = problem.prepared()
   if by == "pallas":
-    from jax_edm._pairwise.pallas import rule  # importing Pallas takes a second
+    from jax_edm._pairwise.pallas import sums  # importing Pallas takes a second
 
-    out = rule.reduce(problem, reduction, partial(_by_xla, block_size=block_size, batch=batch))
+    out = sums.reduce(problem, reduction, partial(_by_xla, block_size=block_size, batch=batch))
   else:
     out = _by_xla(problem, reduction, block_size, batch)
   if problem.x_mask is None or not reduction.linear:
@@ -98,19 +98,27 @@ def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batc
 
 
 def _in_tiles(problem: Problem, reduction: Sum, side: int, substitute: Pair | None) -> Array:
-  n, rows = problem.x.shape[0], (problem.x, problem.x_mask, problem.values)
+  n = problem.x.shape[0]
   if n % side:  # the last tile is filled up with points that do not exist
     mask = jnp.ones(n, bool) if problem.x_mask is None else problem.x_mask
-    rows = blocked.padded((problem.x, mask, problem.values), -n % side)
-    problem = replace(problem, x=rows[0], y=rows[0], x_mask=rows[1], y_mask=rows[1], values=rows[2])
+    x, mask, values = blocked.padded((problem.x, mask, problem.values), -n % side)
+    problem = replace(problem, x=x, y=x, x_mask=mask, y_mask=mask, values=values).prepared()
     substitute = some_pair(problem)
+  assert problem.sides is not None
 
   def of_tile(on_diagonal: bool, rows: Any, columns: Any) -> tuple[Array, Array]:
-    (x, x_mask, own), (y, y_mask, values) = rows, columns
+    (of_rows, x_mask, own), (of_columns, y_mask, values) = rows, columns
     tile = replace(
-      problem, x=x, y=x if on_diagonal else y, x_mask=x_mask, y_mask=y_mask, values=values, one_set=on_diagonal
+      problem,
+      x=of_rows.x,
+      y=of_columns.x,
+      x_mask=x_mask,
+      y_mask=y_mask,
+      values=values,
+      one_set=on_diagonal,
+      sides=(of_rows, of_columns),
     )
     block, pair_mask = tile.block(substitute)
     return reduction.of_block(block, pair_mask, values), reduction.of_columns(block, pair_mask, own)
 
-  return blocked.sum_tiles(of_tile, rows, side)[:n]
+  return blocked.sum_tiles(of_tile, (problem.sides[0], problem.x_mask, problem.values), side)[:n]

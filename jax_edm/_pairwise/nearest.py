@@ -162,12 +162,14 @@ class Search:
 
   def _candidates(self, batch: int, points: PointSets) -> tuple[jax.Array, jax.Array]:
     """Some more than the nearest, as the entries see it, and -1 where there are none."""
-    points = points.filled()
+    points = points.prepared()
+    assert points.sides is not None
+    of_rows, of_columns = points.sides
     n, m = points.x.shape[0], points.y.shape[0]
 
     def search(start: jax.Array | int, rows: Any) -> tuple[jax.Array, jax.Array]:
       offset = start if points.row_offset is None else start + points.row_offset
-      part = replace(points, x=rows[0], x_mask=rows[1], row_offset=jnp.asarray(offset))
+      part = replace(points, x=rows[0].x, x_mask=rows[1], row_offset=jnp.asarray(offset), sides=(rows[0], of_columns))
       squared, pair_mask = _finite(part.squared()), part.pair_mask()
       if pair_mask is not None:
         squared = jnp.where(pair_mask, squared, jnp.inf)
@@ -178,7 +180,7 @@ class Search:
       return squared, jnp.where(squared == jnp.inf, -1, j)
 
     block = self.block_size or blocked.rows_in_a_block(n, m * batch)
-    return blocked.map_row_blocks(search, (points.x, points.x_mask), block)
+    return blocked.map_row_blocks(search, (of_rows, points.x_mask), block)
 
   def _measured(self, batch: int, points: PointSets, j: jax.Array) -> jax.Array:
     """Squared distances of the candidates, by differences; 0 where there is none."""

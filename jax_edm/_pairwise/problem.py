@@ -11,6 +11,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from jax_edm import _errors
+from jax_edm._core.distance import Side
 from jax_edm._core.points import PointSets
 
 Array = jax.Array
@@ -28,7 +29,7 @@ class PairFunction:
     caller: the public function, for messages.
     jaxpr: the function, traced on scalars: its inputs are what it closes over, D and the arguments, and its output is
       one number.
-    program: the text of the jaxpr, and which constants stand in it.
+    program: the text of the jaxpr, and which constants and functions stand in it.
   """
 
   caller: str
@@ -48,7 +49,7 @@ class PairFunction:
   @classmethod
   def of(cls, caller: str, jaxpr: Jaxpr) -> "PairFunction":
     """The function of a jaxpr without constants."""
-    return PairFunction(caller, jaxpr, (str(jaxpr), *map(id, _inner_constants(jaxpr))))
+    return PairFunction(caller, jaxpr, (str(jaxpr), *_beside_the_text(jaxpr)))
 
   @property
   def dtype(self) -> Any:
@@ -109,15 +110,28 @@ def _operations(equations: Sequence[Any]) -> Iterator[str]:
       yield from _operations(jaxpr.eqns)
 
 
-def _inner_constants(jaxpr: Jaxpr) -> list[Any]:
-  """What the text of a jaxpr does not show: constants of the jaxprs inside it."""
+def _beside_the_text(jaxpr: Jaxpr) -> list[Any]:
+  """What the text of a jaxpr does not tell apart: parameters that are functions, such as rules of derivatives, and
+  constants of the jaxprs inside it.
+  """
   found: list[Any] = []
   for equation in jaxpr.eqns:
     for p in _parameters(equation):
-      found += getattr(p, "consts", ())
+      if hasattr(p, "eqns") or hasattr(p, "jaxpr"):
+        found += map(id, getattr(p, "consts", ()))
+      else:
+        found.append(p if _hashable(p) else id(p))
     for inner in _inner(equation):
-      found += _inner_constants(inner)
+      found += _beside_the_text(inner)
   return found
+
+
+def _hashable(value: Any) -> bool:
+  try:
+    hash(value)
+  except TypeError:
+    return False
+  return True
 
 
 def _inner(equation: Any) -> list[Any]:
@@ -130,7 +144,7 @@ def _parameters(equation: Any) -> list[Any]:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Problem(PointSets):
   """Points, and what is summed over their pairs: ``f(D, *args)`` times values.
 
@@ -171,26 +185,35 @@ class Problem(PointSets):
     off = ~self.on_diagonal()
     return off if mask is None else mask & off
 
-  def filled(self) -> "Problem":
-    filled = super().filled()
+  def prepared(self) -> "Problem":
+    prepared = super().prepared()
     if self.values is None or self.y_mask is None:
-      return filled
+      return prepared
     exists = self.y_mask if self.values.ndim == 1 else self.y_mask[:, None]
-    return replace(filled, values=jnp.where(exists, self.values, jnp.zeros_like(self.values)))
+    return replace(prepared, values=jnp.where(exists, self.values, jnp.zeros_like(self.values)))
 
   def rows(self) -> "Rows":
     """What belongs to rows."""
     n = self.x.shape[0]
     args = tuple(a if a is not None and a.shape[0] == n > 1 else None for a in self.args)
-    return Rows(self.x, self.x_mask, self.row_max, args)
+    assert self.sides is not None
+    return Rows(self.sides[0], self.x_mask, self.row_max, args)
 
   def with_rows(self, rows: "Rows", start: Array | int) -> "Problem":
     """The problem of some of the rows, the first of which is ``start``."""
     args = tuple(a if own is None else own for a, own in zip(self.args, rows.args, strict=True))
     offset = None
-    if self.one_set and not (self.row_offset is None and rows.x.shape == self.x.shape):
+    if self.one_set and not (self.row_offset is None and rows.side.x.shape == self.x.shape):
       offset = jnp.asarray(start if self.row_offset is None else start + self.row_offset)
-    return replace(self, x=rows.x, x_mask=rows.x_mask, row_max=rows.row_max, args=args, row_offset=offset)
+    return replace(
+      self,
+      x=rows.side.x,
+      x_mask=rows.x_mask,
+      row_max=rows.row_max,
+      args=args,
+      row_offset=offset,
+      sides=None if self.sides is None else (rows.side, self.sides[1]),
+    )
 
   def block(self, substitute: "Pair | None") -> tuple[Array, Array | None]:
     """``f`` of all pairs, and which of them are there; ``substitute`` stands where one is not."""
@@ -206,7 +229,7 @@ class Problem(PointSets):
 class Rows(NamedTuple):
   """What belongs to the rows of a problem, and is sliced with them."""
 
-  x: Array
+  side: Side
   x_mask: Array | None
   row_max: Array | None
   args: tuple[Array | None, ...]

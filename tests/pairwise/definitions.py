@@ -33,6 +33,7 @@ def of_variant(p, variant):
   kind, one_set, _ = VARIANTS[variant]
   n = len(p["x"])
   if one_set:
+    assert n <= p["values"].shape[0]
     p = p | {"pair": p["pair"][:, :n], "column": p["column"][:, :n], "values": p["values"][:n]}
   return {name: p[name] for name in ("x", *(() if one_set else ("y",)), *ARGS[kind], "values")}
 
@@ -79,10 +80,10 @@ def expected(p, g, variant, pairs=1.0):
   else:
     f, slope = p["scalar"] * decay, -THETA * p["scalar"] * decay
     partials = {"scalar": decay, "theta": -p["scalar"] * D * decay}
-  f, cotangent = f * pairs, (g @ p["values"].T) * pairs
-  terms = {name: (cotangent * a, np.shape(p.get(name, 0.0))) for name, a in partials.items()}
-  bars = {name: _summed(a, shape) for name, (a, shape) in terms.items()}
-  sizes = {name: _summed(np.abs(a), shape) for name, (a, shape) in terms.items()}
+  f, cotangent, size = f * pairs, (g @ p["values"].T) * pairs, np.abs(g) @ np.abs(p["values"].T)
+  shapes = {name: np.shape(p.get(name, 0.0)) for name in partials}
+  bars = {name: _summed(cotangent * a, shapes[name]) for name, a in partials.items()}
+  sizes = {name: _summed(size * np.abs(a), shapes[name]) for name, a in partials.items()}
   bars |= dict(zip("xy", oracle.vjp(cotangent * slope, p["x"], y), strict=False)) | {"values": f.T @ g}
   sizes |= {name: np.abs(a).max() for name, a in bars.items() if name in "xy"} | {"values": np.abs(f).T @ np.abs(g)}
   return f @ p["values"], bars, sizes

@@ -17,11 +17,9 @@ from jax.experimental.pallas import tpu as mosaic
 
 from conftest import x64
 from jax_edm import pairwise_logsumexp, pairwise_sum
-from jax_edm._pairwise.pallas import hardware, rule
+from transformations import UNOPTIMISED
 
 EPS = float(np.finfo(np.float32).eps)
-# LLVM's passes take half of the time of a compilation, and change nothing in what JAX and XLA make of a program.
-UNOPTIMISED = {"xla_backend_optimization_level": 0}
 SIDES = {"mosaic": (16, 8), "triton": (16, 32)}  # of tiles, so small that there are several
 
 
@@ -80,6 +78,8 @@ def interpreted(name):
   if name == "xla":
     yield
     return
+  from jax_edm._pairwise.pallas import hardware, rule
+
   routes = set()
   run = hardware.On.run
 
@@ -104,6 +104,8 @@ def in_widest(sums):
 
 def with_memory_of_a_tpu(patch):
   """As on a TPU: unwritten memory holds NaN, reads out of bounds and races raise. It runs in no program but its own."""
+  from jax_edm._pairwise.pallas import hardware, rule
+
   on = hardware.On("mosaic", mosaic.InterpretParams(detect_races=True))
 
   def of_kernel(kernel):

@@ -1,301 +1,289 @@
-r"""Sums over all pairs and their gradients, tile by tile: what is made of a tile, wherever it is made.
+r"""Sums over all pairs and their derivatives, tile by tile: what is computed from a tile, whatever the backend.
 
-==========  ===============  ========================================================================================
-sweep       who receives     what
-==========  ===============  ========================================================================================
-``total``   rows             ``sum_j f(D_ij) v_j``
-``scaled``  rows             the largest ``f(D_ij) + log w_j``, and the sum of the exponentials on that scale
-``pull``    rows or columns  with ``C_ij = <g_i, v_j>`` and ``G = C df/dD``: ``2 sum_j G_ij (x_i - y_j)``, the rows of
-                             2 P, and sums of C times the derivatives of f by the operands
-==========  ===============  ========================================================================================
+=========== =============== ======================================================================
+sweep       output side     result
+=========== =============== ======================================================================
+``total``   rows            ``sum_j f(D_ij) v_j``
+``scaled``  rows            the largest ``f(D_ij) + log w_j``, and the sum of exponentials on that scale
+``vjp``     rows or columns with ``C_ij = <g_i, v_j>`` and ``G = C df/dD``: ``2 sum_j G_ij (x_i - y_j)``, the rows of
+                            ``2 P``, and sums of C times the derivatives of f in its arguments
+=========== =============== ======================================================================
 
-The two sides of a gradient are two sweeps. The gradient of one set whose matrix is symmetric is one, with ``C + C'``.
-JAX takes the derivative of f, on the tile; the others are here by hand, and a sweep as a whole has none.
+The cotangents of rows and of columns are two sweeps. For one set whose matrix is symmetric one sweep does for both,
+with ``C + C'`` in the place of C. JAX differentiates f, on the tile; the rest of the derivative is by hand, and JAX
+never differentiates a sweep. The points that do not exist have been replaced, and numbers have 32 bits at most.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jax_edm._core import distance
-from jax_edm._core.distance import Form
-from jax_edm._pairwise.pallas.tile import Hardware, Side, Sweep, Tile, View, of_no_chunk
+from jax_edm._core.linear import Arrays
+from jax_edm._pairwise.pallas.backend import Backend
+from jax_edm._pairwise.pallas.tile import Index, Inputs, SideReferences, Sweep, Tile, TileReferences, no_chunk
+from jax_edm._pairwise.problem import Problem
+from jax_edm._pairwise.reductions import finite, log_size
+
+Optional = jax.Array | None
 
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
 dot = partial(distance.dot, preferred_element_type=jnp.float32)
 
 
-class Arrays(NamedTuple):
-  """Of one matrix of pairs, of 32 bits at most; points that do not exist have been filled."""
-
-  first: Any  # (), the index among the columns of the first row; None: 0
-  x: Any  # (n, d)
-  y: Any  # (m, d); None: x
-  where: Any  # (n,)
-  exists: Any  # (m,); None where y is
-  vector: Any  # (m,) or (m, k); None: ones
-  operands: tuple[Any, ...]  # (1, 1), (n, 1), (1, m) or (n, m)
+def to_32_bits(a: jax.Array) -> jax.Array:
+  """float32, or int32 for booleans too: what kernels read."""
+  return a.astype(jnp.float32 if jnp.issubdtype(a.dtype, jnp.floating) else jnp.int32)
 
 
-@dataclass(frozen=True)
-class Pairs:
-  """What is static."""
-
-  caller: str  # for messages, as the next
-  operations: tuple[str, ...]  # of f
-  dtype: Any  # of what f returns
-  f: Callable[..., jax.Array]  # of a tile of D, and of a tile of each operand
-  form: Form
-  hollow: bool  # where the row is the column D is zero, and has no derivative
-  diagonal: bool  # whether such a pair counts
-  symmetric: bool  # one set, and f(D) as D is
-
-  def of_tile(self, *tiles: jax.Array) -> jax.Array:
-    return self.f(*tiles).astype(jnp.float32)
+def arg_name(i: int) -> str:
+  return f"args[{i}]"
 
 
-def total(pairs: Pairs, on: Hardware, z: Arrays) -> jax.Array:
-  """``(n,)``, or ``(n, k)``."""
-  k = _columns(z.vector)
-  problem = _Problem(pairs, on, z)
+def total(problem: Problem, backend: Backend) -> jax.Array:
+  """``sum_j f(D_ij) v_j``, ``(n,)``, or ``(n, k)``."""
+  tiles, values = _Tiles(problem, backend), problem.values
 
-  def tile(view: View) -> Tile:
-    return Tile([problem.sum(view, problem.present(view, pairs.of_tile(*problem.entries(view))), "vector")])
+  def tile(refs: TileReferences) -> Tile:
+    return Tile([tiles.weighted_sum(refs, tiles.masked(refs, tiles.f(*tiles.read(refs))), "values")])
 
-  (out,) = problem.run(Sweep("total", tile, [(on.columns(k), 0.0)]))
-  return out[0] if z.vector is None or z.vector.ndim == 1 else out[:k].T
+  (out,) = tiles.run(Sweep("total", tile, [(backend.columns(_columns(values)), 0.0)]))
+  return out[0] if values is None or values.ndim == 1 else out[: _columns(values)].T
 
 
-def scaled(pairs: Pairs, on: Hardware, z: Arrays) -> tuple[jax.Array, jax.Array]:
+def scaled(problem: Problem, backend: Backend) -> tuple[jax.Array, jax.Array]:
   """The scale of each row, and the sum of its exponentials on that scale, both ``(n,)``; no f is minus infinity."""
-  problem = _Problem(pairs, on, z)
+  tiles = _Tiles(problem, backend)
 
-  def tile(view: View) -> Tile:
-    exponents = terms = problem.present(view, pairs.of_tile(*problem.entries(view)), LOWEST)
-    if z.vector is not None:
-      weights = view.passes("vector").T
+  def tile(refs: TileReferences) -> Tile:
+    exponents = terms = tiles.masked(refs, tiles.f(*tiles.read(refs)), LOWEST)
+    if problem.values is not None:
+      weights = refs.input_side.read("values").T
       exponents = jnp.where((weights == 0) & (exponents == exponents), LOWEST, exponents)  # NaN stays NaN
-      terms = jnp.where(weights == 0, LOWEST, terms + jnp.log(jnp.where(weights == 0, 1, jnp.abs(weights))))
-    top = jnp.max(terms, 0, keepdims=True)
-    return Tile([top, problem.sum(view, jnp.exp(exponents - finite(top)), "vector")])
+      terms = jnp.where(weights == 0, LOWEST, terms + log_size(weights, terms))
+    row_max = jnp.max(terms, 0, keepdims=True)
+    return Tile([row_max, tiles.weighted_sum(refs, jnp.exp(exponents - finite(row_max)), "values")])
 
-  def merge(old: Sequence[jax.Array], new: Sequence[jax.Array]) -> list[jax.Array]:
-    top = jnp.maximum(old[0], new[0])
+  def merge(old: Arrays, new: Arrays) -> list[jax.Array]:
+    row_max = jnp.maximum(old[0], new[0])
 
-    def on_scale(scale: jax.Array, sums: jax.Array) -> jax.Array:  # of no term at all: nothing
-      return sums * jnp.where(scale == LOWEST, 0, jnp.exp(finite(scale) - finite(top)))
+    def on_scale(scale: jax.Array, sums: jax.Array) -> jax.Array:
+      """Zero where there was no term at all."""
+      return sums * jnp.where(scale == LOWEST, 0, jnp.exp(finite(scale) - finite(row_max)))
 
-    return [top, on_scale(*old) + on_scale(*new)]
+    return [row_max, on_scale(*old) + on_scale(*new)]
 
-  top, sums = problem.run(Sweep("scaled", tile, [(1, LOWEST), (1, 0.0)], merge))
-  return top[0], sums[0]
-
-
-def finite(top: jax.Array) -> jax.Array:
-  """What is subtracted from the exponents of a row, of which the largest is ``top``."""
-  return jnp.where((top > float(jnp.finfo(top.dtype).min)) & (top < jnp.inf), top, 0)
+  row_max, sums = tiles.run(Sweep("scaled", tile, [(1, LOWEST), (1, 0.0)], merge))
+  return row_max[0], sums[0]
 
 
-def pull(pairs: Pairs, on: Hardware, z: Arrays, g: jax.Array, wanted: Arrays) -> Arrays:
-  """The cotangents of what is ``wanted``; None in the other places."""
-  bars: dict[Any, jax.Array] = {}
+def vjp(problem: Problem, backend: Backend, g: jax.Array, wanted: Sequence[str]) -> dict[str, jax.Array]:
+  """The cotangents of the arrays ``wanted``, by name, where ``g`` is that of ``total``: ``x``, ``y``, ``values``, args.
 
-  def add(name: Any, bar: jax.Array) -> None:
-    bars[name] = bars[name] + bar if name in bars else bar
-
-  problem = _Problem(pairs, on, z, g)
-  across = wanted.x if z.y is None else wanted.y
-  of_rows = [i for i, w in enumerate(wanted.operands) if w and problem.kinds[i] != "m"]
-  of_columns = [i for i, w in enumerate(wanted.operands) if w and problem.kinds[i] == "m"]
-  if pairs.symmetric:
-    problem.pull(add, of_rows, "x" if wanted.x else None, wanted.vector)
-  else:
-    if wanted.x or of_rows:
-      problem.pull(add, of_rows, "x" if wanted.x else None, False)
-    if across or of_columns or wanted.vector:
-      columns = _Problem(pairs, on, z, g, rows=False)
-      columns.pull(add, of_columns, ("x" if z.y is None else "y") if across else None, wanted.vector)
-  operands = tuple(bars.get(i) for i in range(len(z.operands)))
-  return Arrays(None, bars.get("x"), bars.get("y"), None, None, bars.get("vector"), operands)
+  If the rows are all points of one set, the cotangents of rows and of columns add up to that of ``x``.
+  """
+  rows = _Tiles(problem, backend, g)
+  if problem.symmetric:
+    return rows.vjp(wanted)
+  of_rows = [name for name in wanted if name == "x" or rows.kinds.get(name, "m") != "m"]
+  of_columns = [name for name in wanted if name not in of_rows or (name == "x" and problem.all_rows)]
+  found = rows.vjp(of_rows) if of_rows else {}
+  if of_columns:
+    for name, cotangent in _Tiles(problem, backend, g, rows=False).vjp(of_columns).items():
+      found[name] = found[name] + cotangent if name in found else cotangent
+  return found
 
 
-class _Problem:
-  """The arrays of a sweep, and what its tiles have in common."""
+class _Tiles:
+  """The tiles of a problem: the arrays that they read, and what is computed from them.
 
-  def __init__(self, pairs: Pairs, on: Hardware, z: Arrays, g: Any = None, rows: bool = True) -> None:
-    self.pairs, self.on, self.z, self.g, self.rows = pairs, on, z, g, rows
-    self.d = z.x.shape[1]
-    n, m = z.x.shape[0], (z.x if z.y is None else z.y).shape[0]
-    self.kinds = ["n" * (a.shape[0] == n > 1) + "m" * (a.shape[1] == m > 1) for a in z.operands]
-    self.chunks, self.width = on.chunks(self.d, pairs.form.entries == "gram")
+  ``g`` is the cotangent of the sums. ``rows``: the output side holds the rows of D; otherwise its columns.
+  """
+
+  def __init__(self, problem: Problem, backend: Backend, g: Optional = None, rows: bool = True) -> None:
+    self.problem, self.backend, self.g, self.rows = problem, backend, g, rows
+    (n, self.d), m = problem.x.shape, problem.y.shape[0]
+    self.args = {arg_name(i): a for i, a in enumerate(problem.args) if a is not None}
+    self.kinds = {k: "n" * (a.shape[0] == n > 1) + "m" * (a.shape[1] == m > 1) for k, a in self.args.items()}
+    self.products = problem.form.entries == "gram"
+    self.chunks, self.width = backend.chunks(self.d, self.products)
 
   def run(self, sweep: Sweep) -> list[jax.Array]:
-    z, both = self.z, self.pairs.symmetric
-    x, y = z.x, z.x if z.y is None else z.y
-    if self.pairs.form.entries == "gram":
+    problem, symmetric = self.problem, self.problem.symmetric
+    x, y = problem.x, problem.y
+    if self.products:
       shift = distance.centre(y)
       x, y = x - shift, y - shift
-    rows = self._side(x, z.where, self.g, z.vector if both else None, "n")
-    columns = self._side(y, z.where if z.y is None else z.exists, self.g if both else None, z.vector, "m")
-    if not self.rows:  # the cotangents pass by, and the values receive
-      rows, columns = columns, rows
-    shared, entries = self._operands(""), self._operands("nm")
-    if z.first is not None:
-      shared["first"] = z.first.reshape(1, 1)
-    return self.on.run(sweep, rows, columns, shared, entries, self.rows)
+    rows = self._side("n", x, problem.x_mask, self.g, problem.values if symmetric else None)
+    columns = self._side("m", y, problem.y_mask, self.g if symmetric else None, problem.values)
+    shared = self._args("")
+    if problem.row_offset is not None:
+      shared["row_offset"] = problem.row_offset.reshape(1, 1)
+    sides = (rows, columns) if self.rows else (columns, rows)
+    return self.backend.run(sweep, Inputs(*sides, shared, self._args("nm")))
 
-  def _side(self, x: jax.Array, exists: Any, g: Any, vector: Any, kind: str) -> Side:
-    side = {"points": jnp.pad(x.T, ((0, self.chunks * self.width - self.d), (0, 0)))}
-    if self.pairs.form.entries == "gram":
-      side["squares"] = (x * x).sum(1)[None, :]
-    if exists is not None:
-      side["exists"] = exists.astype(jnp.int32)[None, :]
-    for name, a in (("g", g), ("vector", vector)):
-      if a is not None:
-        a = a[None, :] if a.ndim == 1 else a.T
-        side[name] = jnp.pad(a.astype(jnp.float32), ((0, self.on.columns(len(a)) - len(a)), (0, 0)))
-    return side | {name: a.reshape(1, -1) for name, a in self._operands(kind).items()}
+  def f(self, squared: jax.Array, *args: jax.Array) -> jax.Array:
+    f = self.problem.f
+    dtypes = [v.aval.dtype for v in f.jaxpr.invars[1:]]  # type: ignore[attr-defined]
+    args = tuple(a.astype(dtype) for a, dtype in zip(args, dtypes, strict=True))
+    return f.of_block((), squared, args).astype(jnp.float32)
 
-  def _operands(self, kind: str) -> Side:
-    def plain(a: jax.Array) -> jax.Array:
-      return a.astype(jnp.float32 if jnp.issubdtype(a.dtype, jnp.floating) else jnp.int32)
-
-    return {_name(i): plain(a) for i, a in enumerate(self.z.operands) if self.kinds[i] == kind}
-
-  def entries(self, view: View) -> list[jax.Array]:
-    """D, and a tile of each operand; anything where there is no pair."""
-    tiles = [self._off_diagonal(view, self._squared(view))]
-    for i, operand in enumerate(self.z.operands):
-      name = _name(i)
-      if name in view.entry:
-        a = view.entry[name]()
-      elif name in view.shared:
-        a = view.shared[name]
+  def read(self, refs: TileReferences) -> list[jax.Array]:
+    """D, and a tile of each argument; they may hold anything where a point does not exist."""
+    tiles = [self._zero_diagonal(refs, self._squared(refs))]
+    for name, arg in self.args.items():
+      if name in refs.pairs:
+        a = refs.read_pairs(name)
+      elif name in refs.shared:
+        a = refs.shared[name]
+      elif name in refs.output_side:
+        a = refs.output_side.read(name)
       else:
-        a = view.receives(name) if name in view.receiving else view.passes(name).T
-      a = jnp.broadcast_to(a, view.shape)
-      tiles.append(a != 0 if operand.dtype == bool else a)
+        a = refs.input_side.read(name).T
+      a = jnp.broadcast_to(a, refs.shape)
+      tiles.append(a != 0 if arg.dtype == bool else a)
     return tiles
 
-  def present(self, view: View, a: jax.Array, other: float = 0) -> jax.Array:
-    """``other`` where one of the two points does not exist."""
-    masks = [view.receives("exists")] if "exists" in view.receiving else []
-    masks += [view.passes("exists").T] if "exists" in view.passing else []
+  def masked(self, refs: TileReferences, a: jax.Array, instead: float = 0) -> jax.Array:
+    """``instead`` where the pair does not count: one of its points does not exist, or it is left out."""
+
+    def keep(mask: jax.Array, a: jax.Array) -> jax.Array:
+      return jnp.where(mask, a, jnp.full(refs.shape, instead, a.dtype))
+
+    masks = [refs.output_side.read("mask")] if "mask" in refs.output_side else []
+    masks += [refs.input_side.read("mask").T] if "mask" in refs.input_side else []
     for mask in masks:
-      a = jnp.where(jnp.broadcast_to(mask, view.shape) != 0, a, jnp.full(view.shape, other, a.dtype))
-    if self.pairs.hollow and not self.pairs.diagonal:
-      a = jnp.where(self._on_diagonal(view), jnp.full(view.shape, other, a.dtype), a)
-    return a
+      a = keep(jnp.broadcast_to(mask, refs.shape) != 0, a)
+    return keep(~self._on_diagonal(refs), a) if self.problem.one_set and not self.problem.diagonal else a
 
-  def sum(self, view: View, block: jax.Array, name: str) -> jax.Array:
-    """``sum_b v_b block_ba``, where v is what the points that pass by have of that name; or ones."""
-    if name not in view.passing:
+  def weighted_sum(self, refs: TileReferences, block: jax.Array, name: str) -> jax.Array:
+    """``sum_b w_b block_ba`` of each point a, with the weights of that name on the input side; or ones."""
+    if name not in refs.input_side:
       return jnp.sum(block, 0, keepdims=True)
-    if (k := _columns(self.g if name == "g" else self.z.vector)) == 1:
-      return jnp.sum(block * view.passes(name).T, 0, keepdims=True)
-    return dot(view.passes(name, 0, self.on.columns(k)), block)
+    if (k := _columns(self.g if name == "g" else self.problem.values)) == 1:
+      return jnp.sum(block * refs.input_side.read(name).T, 0, keepdims=True)
+    return dot(refs.input_side.read(name, 0, self.backend.columns(k)), block)
 
-  def pull(self, add: Callable[[Any, jax.Array], None], operands: list[int], points: str | None, vector: bool) -> None:
-    """Adds, by name, what a sweep over the tiles of ``C df`` gives."""
-    summed = [i for i in operands if self.kinds[i] != "nm"]
-    written = [i for i in operands if self.kinds[i] == "nm"]
-    moving = summed + written
+  def vjp(self, wanted: Sequence[str]) -> dict[str, jax.Array]:
+    """The cotangents of ``wanted``, by one sweep; of the points and the values on the output side, if of any."""
+    points, values = [k for k in wanted if k in ("x", "y")], [k for k in wanted if k == "values"]
+    summed = [k for k in wanted if self.kinds.get(k, "nm") != "nm"]
+    pairs = [k for k in wanted if self.kinds.get(k) == "nm"]
 
-    def tile(view: View) -> Tile:
-      squared, *own = self.entries(view)
+    def tile(refs: TileReferences) -> Tile:
+      block, cotangents = self._vjp_of_f(refs, summed + pairs)
+      sums = [jnp.sum(c, 0, keepdims=True) for c in cotangents[1 : 1 + len(summed)]]
+      if values:
+        sums.append(self.weighted_sum(refs, self.masked(refs, block), "g"))
+      if not points:
+        return Tile(sums, no_chunk, cotangents[1 + len(summed) :])
+      weights = 2 * self._zero_diagonal(refs, cotangents[0])
+      return Tile(sums, partial(self._weighted_differences, refs, weights), cotangents[1 + len(summed) :])
 
-      def of_moving(squared: jax.Array, *some: jax.Array) -> jax.Array:
-        new = dict(zip(moving, some, strict=True))
-        return self.pairs.of_tile(squared, *(new.get(i, a) for i, a in enumerate(own)))
+    sums = [(1, 0.0)] * len(summed) + [(self.backend.columns(_columns(self.g)), 0.0)] * len(values)
+    of_chunk = ([self.width] if self.products else [1] * self.width) if points else []
+    name = "vjp_rows" if self.rows else "vjp_columns"
+    out = self.run(Sweep(name, tile, sums, chunks=self.chunks, chunk_sums=of_chunk, pairs=len(pairs), rows=self.rows))
+    names = summed + values + points + pairs
+    return {name: self._cotangent(name, a) for name, a in zip(names, out, strict=True)}
 
-      block, back = jax.vjp(of_moving, squared, *(own[i] for i in moving))
-      pulled, *bars = (self.present(view, bar) for bar in back(self.present(view, self._cotangent(view))))
-      sums = [jnp.sum(bar, 0, keepdims=True) for bar in bars[: len(summed)]]
-      if vector:
-        sums.append(self.sum(view, self.present(view, block), "g"))
-      of_chunk = (
-        partial(self._weighted_differences, view, 2 * self._off_diagonal(view, pulled)) if points else of_no_chunk
-      )
-      return Tile(sums, of_chunk, bars[len(summed) :])
+  def _vjp_of_f(self, refs: TileReferences, wanted: Sequence[str]) -> tuple[jax.Array, list[jax.Array]]:
+    """``f``, and C times its derivatives in D and in the arguments ``wanted``."""
+    squared, *tiles = self.read(refs)
+    args = dict(zip(self.args, tiles, strict=True))
 
-    k = _columns(self.g)
-    heights = [(1, 0.0)] * len(summed) + [(self.on.columns(k), 0.0)] * bool(vector)
-    parts = [self.width] if self.pairs.form.entries == "gram" else [1] * self.width
-    name = "pull_rows" if self.rows else "pull_columns"
-    out = self.run(Sweep(name, tile, heights, chunks=self.chunks, parts=parts if points else (), written=len(written)))
-    for i, bar in zip(summed, out, strict=False):
-      if self.kinds[i] == "":  # a tile of C + C' has it twice
-        bar = bar.sum(1, keepdims=True) * (0.5 if self.pairs.symmetric else 1)
-      add(i, bar.T if self.kinds[i] == "n" else bar)
-    out = out[len(summed) :]
-    if vector:
-      add("vector", out[0][0] if self.z.vector.ndim == 1 else out[0][:k].T)
-      out = out[1:]
-    if points:
-      add(points, out[0][: self.d].T)
-      out = out[1:]
-    for i, bar in zip(written, out, strict=True):
-      add(i, bar)
+    def of_wanted(squared: jax.Array, *some: jax.Array) -> jax.Array:
+      return self.f(squared, *(args | dict(zip(wanted, some, strict=True))).values())
 
-  def _cotangent(self, view: View) -> jax.Array:
+    block, back = jax.vjp(of_wanted, squared, *(args[name] for name in wanted))
+    return block, [self.masked(refs, c) for c in back(self.masked(refs, self._c(refs)))]
+
+  def _c(self, refs: TileReferences) -> jax.Array:
     """``C``, or ``C + C'`` where one sweep does for both sides."""
-    if self.pairs.symmetric:
-      return self._product(view, "g", "vector") + self._product(view, "vector", "g")
-    return self._product(view, "g", "vector") if self.rows else self._product(view, "vector", "g")
+    if self.problem.symmetric:
+      return self._product(refs, "g", "values") + self._product(refs, "values", "g")
+    return self._product(refs, "g", "values") if self.rows else self._product(refs, "values", "g")
 
-  def _product(self, view: View, receives: str, passes: str) -> jax.Array:
-    if (k := self.on.columns(_columns(self.g))) > 1:
-      return dot(view.passes(passes, 0, k).T, view.receives(receives, 0, k))
-    parts = [view.receives(receives)] if receives in view.receiving else []
-    parts += [view.passes(passes).T] if passes in view.passing else []
-    return jnp.broadcast_to(parts[0] * parts[1] if len(parts) == 2 else parts[0], view.shape)
+  def _product(self, refs: TileReferences, of_output_side: str, of_input_side: str) -> jax.Array:
+    if (k := self.backend.columns(_columns(self.g))) > 1:
+      return dot(refs.input_side.read(of_input_side, 0, k).T, refs.output_side.read(of_output_side, 0, k))
+    factors = [refs.output_side.read(of_output_side)] if of_output_side in refs.output_side else []
+    factors += [refs.input_side.read(of_input_side).T] if of_input_side in refs.input_side else []
+    return jnp.broadcast_to(factors[0] * factors[1] if len(factors) == 2 else factors[0], refs.shape)
 
-  def _off_diagonal(self, view: View, a: jax.Array) -> jax.Array:
-    return jnp.where(self._on_diagonal(view), 0, a) if self.pairs.hollow else a
+  def _cotangent(self, name: str, a: jax.Array) -> jax.Array:
+    """In the shape of the array of that name, of what a sweep returns."""
+    if name == "values":
+      assert self.problem.values is not None
+      return a[0] if self.problem.values.ndim == 1 else a[: _columns(self.g)].T
+    if name not in self.kinds:  # points
+      return a[: self.d].T
+    if self.kinds[name] == "":  # a tile of C + C' has it twice
+      return a.sum(1, keepdims=True) * (0.5 if self.problem.symmetric else 1)
+    return a.T if self.kinds[name] == "n" else a
 
-  def _on_diagonal(self, view: View) -> jax.Array:
-    passing, receiving = (lax.broadcasted_iota(jnp.int32, view.shape, k) + start for k, start in enumerate(view.starts))
-    row, column = (receiving, passing) if self.rows else (passing, receiving)
-    if "first" in view.shared:
-      row = row + view.shared["first"]
+  def _side(self, kind: str, x: jax.Array, mask: Optional, g: Optional, values: Optional) -> dict[str, jax.Array]:
+    """What belongs to the points ``x``."""
+    side = {"points": jnp.pad(x.T, ((0, self.chunks * self.width - self.d), (0, 0)))}
+    if self.products:
+      side["squares"] = (x * x).sum(1)[None, :]
+    if mask is not None:
+      side["mask"] = mask.astype(jnp.int32)[None, :]
+    for name, a in (("g", g), ("values", values)):
+      if a is not None:
+        a = a[None, :] if a.ndim == 1 else a.T
+        side[name] = jnp.pad(a.astype(jnp.float32), ((0, self.backend.columns(len(a)) - len(a)), (0, 0)))
+    return side | {name: a.reshape(1, -1) for name, a in self._args(kind).items()}
+
+  def _args(self, kind: str) -> dict[str, jax.Array]:
+    return {name: to_32_bits(a) for name, a in self.args.items() if self.kinds[name] == kind}
+
+  def _zero_diagonal(self, refs: TileReferences, a: jax.Array) -> jax.Array:
+    return jnp.where(self._on_diagonal(refs), 0, a) if self.problem.one_set else a
+
+  def _on_diagonal(self, refs: TileReferences) -> jax.Array:
+    sides = enumerate((refs.input_side, refs.output_side))
+    column, row = (lax.broadcasted_iota(jnp.int32, refs.shape, axis) + side.start for axis, side in sides)
+    if not self.rows:
+      row, column = column, row
+    if "row_offset" in refs.shared:
+      row = row + refs.shared["row_offset"]
     return row == column
 
-  def _squared(self, view: View) -> jax.Array:
-    def of_chunk(c: Any) -> jax.Array:
-      if self.pairs.form.entries == "gram":
-        b, a = (read("points", c * self.width, self.width) for read in (view.passes, view.receives))
-        return dot(b.T, a)
-      squares = [self._difference(view, c * self.width + k) ** 2 for k in range(self.width)]
+  def _squared(self, refs: TileReferences) -> jax.Array:
+    def of_chunk(c: Index) -> jax.Array:
+      if self.products:
+        return dot(self._chunk(refs.input_side, c).T, self._chunk(refs.output_side, c))
+      squares = [self._difference(refs, c * self.width + k) ** 2 for k in range(self.width)]
       return sum(squares[1:], start=squares[0])
 
     out = of_chunk(0)
     if self.chunks > 1:
       out = lax.fori_loop(1, self.chunks, lambda c, out: out + of_chunk(c), out)
-    if self.pairs.form.entries != "gram":
+    if not self.products:
       return out
-    scale = view.receives("squares") + view.passes("squares").T
-    return distance.expanded(scale, out, self.d)
+    scale = refs.output_side.read("squares") + refs.input_side.read("squares").T
+    squared = scale - 2 * out
+    error = (4 + self.d**0.5) * float(jnp.finfo(squared.dtype).eps)
+    return distance._where(squared < error * scale, 0, squared)
 
-  def _weighted_differences(self, view: View, g: jax.Array, c: Any) -> list[jax.Array]:
+  def _weighted_differences(self, refs: TileReferences, g: jax.Array, c: Index) -> list[jax.Array]:
     """``sum_b g_ba (a - b)``, for the coordinates of a chunk."""
-    if self.pairs.form.entries == "gram":
-      b, a = (read("points", c * self.width, self.width) for read in (view.passes, view.receives))
+    if self.products:
+      b, a = self._chunk(refs.input_side, c), self._chunk(refs.output_side, c)
       return [a * jnp.sum(g, 0, keepdims=True) - dot(b, g)]
-    return [jnp.sum(g * self._difference(view, c * self.width + k), 0, keepdims=True) for k in range(self.width)]
+    return [jnp.sum(g * self._difference(refs, c * self.width + k), 0, keepdims=True) for k in range(self.width)]
 
-  def _difference(self, view: View, k: Any) -> jax.Array:
-    return view.receives("points", k) - view.passes("points", k).T
+  def _chunk(self, side: SideReferences, c: Index) -> jax.Array:
+    return side.read("points", c * self.width, self.width)
+
+  def _difference(self, refs: TileReferences, k: Index) -> jax.Array:
+    return refs.output_side.read("points", k) - refs.input_side.read("points", k).T
 
 
-def _columns(a: Any) -> int:
+def _columns(a: Optional) -> int:
   return 1 if a is None or a.ndim == 1 else a.shape[1]
-
-
-def _name(i: int) -> str:
-  return f"operand {i}"

@@ -1,67 +1,139 @@
-"""A tile of pairs, and a sweep over all of them: the words between what is computed and the hardware.
+"""A tile of the matrix of pairs, and a sweep over all tiles: the interface between what is computed and the backends.
 
-The points of one set *receive*, those of the other *pass by*. A tile is ``(B, A)``: the A points that receive lie along
-its last axis, and what a point has is a column of an array ``(w, n)``, so that sums run over the first axis of a tile,
-and no memory is lost on lanes.
+A sweep computes something for each point of one set, the *output side*, from its pairs with all points of the other
+set, the *input side*. A tile has the shape ``(B, A)``: the A points of the output side lie along its last axis, so that
+sums run over its first axis. What belongs to a point is a column of an array ``(w, n)``: the last axis of an array is
+its long one, and wastes no lanes.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
+from jax.experimental import pallas as pl
 
-CHUNK = 8  # coordinates in one unrolled loop
+from jax_edm._core.linear import Arrays
 
-Side = dict[str, jax.Array]  # what the points of a side have, (w, n) each
+Index = jax.Array | int
+
+
+class Inputs(NamedTuple):
+  """What a sweep reads, by name: arrays, or, inside a kernel, the references to them.
+
+  Attributes:
+    output_side: ``(w, n)`` each, what belongs to the points of the output side.
+    input_side: ``(w, m)`` each.
+    shared: ``(1, 1)`` each, what belongs to all pairs.
+    pairs: one entry for each pair; the rows are those of D, on whichever side they are.
+  """
+
+  output_side: dict[str, Any]
+  input_side: dict[str, Any]
+  shared: dict[str, Any]
+  pairs: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class View:
-  """A tile, as its kernel sees it."""
+class SideReferences:
+  """References to what belongs to the points on one side of a tile.
+
+  Attributes:
+    refs: by name.
+    columns: those of the tile in each reference.
+    start: the index of the first point of the tile among all points of the side.
+  """
+
+  refs: dict[str, Any]
+  columns: Any
+  start: Index
+
+  def __contains__(self, name: str) -> bool:
+    return name in self.refs
+
+  def read(self, name: str, k: Index = 0, width: int = 1) -> jax.Array:
+    """``(width, A)`` on the output side, ``(width, B)`` on the input side: the rows from ``k`` on."""
+    return self.refs[name][pl.ds(k, width), self.columns]
+
+
+@dataclass(frozen=True)
+class TileReferences:
+  """References to everything that a tile reads.
+
+  Attributes:
+    shape: ``(B, A)``.
+    shared: ``(1, 1)`` each; values, not references.
+    pairs_at: where the tile lies in the references ``pairs``.
+    rows: the output side holds the rows of D.
+  """
 
   shape: tuple[int, int]
-  starts: tuple[Any, Any]  # the first of the points that pass by, and of those that receive
-  receiving: frozenset[str]  # what the points have
-  passing: frozenset[str]
-  receives: Callable[..., jax.Array]  # (name, k, width) -> (width, A)
-  passes: Callable[..., jax.Array]  # (name, k, width) -> (width, B)
-  shared: dict[str, jax.Array]  # (1, 1) each
-  entry: dict[str, Callable[[], jax.Array]]  # (B, A) each
+  output_side: SideReferences
+  input_side: SideReferences
+  shared: dict[str, jax.Array]
+  pairs: dict[str, Any]
+  pairs_at: Any
+  rows: bool
+
+  def read_pairs(self, name: str) -> jax.Array:
+    """``(B, A)``."""
+    entries = self.pairs[name][self.pairs_at]
+    return entries.T if self.rows else entries
 
 
-def of_no_chunk(c: Any) -> list[jax.Array]:
+def no_chunk(c: Index) -> list[jax.Array]:
   return []
 
 
 class Tile(NamedTuple):
-  """What is made of it."""
+  """What is computed from one tile.
 
-  sums: Sequence[jax.Array]  # (w, A) each
-  of_chunk: Callable[[Any], list[jax.Array]] = of_no_chunk  # (w, A) each, for one chunk of coordinates
-  entries: Sequence[jax.Array] = ()  # (B, A) each, to be written
+  Attributes:
+    sums: ``(w, A)`` each.
+    of_chunk: the sums that belong to a chunk of coordinates, ``(w, A)`` each, by the number of the chunk.
+    pairs: ``(B, A)`` each, written as they are.
+  """
+
+  sums: Arrays
+  of_chunk: Callable[[Index], list[jax.Array]] = no_chunk
+  pairs: Arrays = ()
 
 
-def added(old: Sequence[jax.Array], new: Sequence[jax.Array]) -> list[jax.Array]:
+def add(old: Arrays, new: Arrays) -> list[jax.Array]:
   return [a + b for a, b in zip(old, new, strict=True)]
 
 
 @dataclass(frozen=True)
 class Sweep:
-  """``tile`` of all tiles, merged for each point that receives."""
+  """What is computed from all tiles, merged for each point of the output side.
+
+  Attributes:
+    name: of the kernel.
+    tile: computes a tile.
+    sums: the height ``w`` of each sum, and the value from which it starts.
+    merge: merges the sums of tiles before with those of a tile.
+    chunks: the number of chunks of coordinates.
+    chunk_sums: the heights of the sums of a chunk; they start from zero and are added.
+    pairs: the number of results with an entry for each pair.
+    rows: the output side holds the rows of D; otherwise its columns.
+  """
 
   name: str
-  tile: Callable[[View], Tile]
-  sums: Sequence[tuple[int, float]]  # their heights, and what they start from
-  merge: Callable[..., Sequence[jax.Array]] = added
-  chunks: int = 1  # of coordinates
-  parts: Sequence[int] = ()  # the heights of the parts of a chunk
-  written: int = 0  # entries of pairs
+  tile: Callable[[TileReferences], Tile]
+  sums: Sequence[tuple[int, float]]
+  merge: Callable[[Arrays, Arrays], list[jax.Array]] = add
+  chunks: int = 1
+  chunk_sums: Sequence[int] = ()
+  pairs: int = 0
+  rows: bool = True
 
+  @property
+  def heights(self) -> list[int]:
+    """Of all results that belong to points: the sums, and after them one array for the sums of all chunks."""
+    chunks = [self.chunks * sum(self.chunk_sums)] if self.chunk_sums else []
+    return [w for w, _ in self.sums] + chunks
 
-class Hardware(Protocol):
-  def chunks(self, d: int, products: bool) -> tuple[int, int]: ...
-  def columns(self, k: int) -> int: ...
-  def run(
-    self, sweep: Sweep, receiving: Side, passing: Side, shared: Side, entries: Side, rows: bool
-  ) -> list[jax.Array]: ...
+  def split(self, outputs: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """The sums, the array for the sums of all chunks, if there is one, and the results of pairs."""
+    first, last = len(self.sums), len(self.heights)
+    return outputs[:first], outputs[first:last], outputs[last:]

@@ -1,0 +1,92 @@
+"""Kernels for GPUs, by Triton: programs run in any order.
+
+Each has one block of the output side and one chunk of coordinates, loops over the whole input side, and keeps the sums
+in registers.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from jax_edm._core.linear import Arrays
+from jax_edm._pairwise.pallas.backend import Backend, Layout, Shape, Tiling, whole
+from jax_edm._pairwise.pallas.tile import Index, Inputs, Sweep, add
+from jax_edm._pairwise.problem import SELECT
+
+PRODUCT = 16  # the sides of a product are powers of two, and at least this
+WIDTH = 64  # the most coordinates in one product
+MOST_COLUMNS = 256  # of values; with more the products of a tile do not fit
+
+
+@dataclass(frozen=True)
+class Triton(Backend):
+  # Guesses that compile; ``python -m benchmarks.kernels --sweep`` measures others.
+  sides: tuple[int, int] = (64, 64)
+  warps: int = 4
+  lacks: ClassVar[tuple[str, ...]] = (SELECT,)
+
+  @property
+  def compiler_params(self) -> triton.CompilerParams:
+    return triton.CompilerParams(num_warps=self.warps, num_stages=2)
+
+  def product_width(self, d: int) -> int:
+    return min(max(pl.next_power_of_2(d), PRODUCT), WIDTH)
+
+  def columns(self, k: int) -> int:
+    if k > MOST_COLUMNS:
+      raise ValueError(f"{k} columns of values, more than {MOST_COLUMNS}")
+    return max(pl.next_power_of_2(k), PRODUCT) if k > 1 else k
+
+  @contextmanager
+  def lowering(self) -> Iterator[None]:
+    # From 0.11 on JAX warns that this backend will go. No other compiles kernels of this kind for GPUs.
+    with warnings.catch_warnings():
+      warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
+      yield
+
+  def layout(self, sweep: Sweep, tiling: Tiling) -> Layout:
+    a = tiling.shape[1]
+
+    def output_side(shape: Shape) -> pl.BlockSpec:
+      return pl.BlockSpec((shape[0], a), lambda i, c: (0, i))
+
+    def chunk(shape: Shape) -> pl.BlockSpec:
+      return pl.BlockSpec((shape[0] // sweep.chunks, a), lambda i, c: (c, i))
+
+    return Layout((tiling.counts[0], sweep.chunks), output_side, whole, whole, whole, chunk)
+
+  def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[Any]) -> None:
+    i, c = pl.program_id(0), pl.program_id(1)
+    (b, a), (to_sums, to_chunk, to_pairs) = tiling.shape, sweep.split(outputs)
+
+    def once(write: Callable[[], None]) -> None:
+      """What does not belong to a chunk of coordinates is the same for all of them."""
+      pl.when(c == 0)(write) if sweep.chunks > 1 else write()
+
+    def step(j: Index, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
+      columns = pl.ds(j * b, b)
+      at = tiling.as_pairs(pl.ds(i * a, a), columns)
+      tile = sweep.tile(tiling.references(refs, i, j, columns, at))
+      if to_pairs:
+        once(lambda: tiling.write_pairs(to_pairs, at, tile.pairs))
+      return sweep.merge(state[0], tile.sums), add(state[1], tile.of_chunk(c))
+
+    def write_sums() -> None:
+      for ref, total in zip(to_sums, sums, strict=True):
+        ref[...] = total
+
+    start = [jnp.full((w, a), value, jnp.float32) for w, value in sweep.sums]
+    zeros = [jnp.zeros((w, a), jnp.float32) for w in sweep.chunk_sums]
+    sums, chunk_sums = lax.fori_loop(0, tiling.counts[1], step, (start, zeros))
+    if to_sums:
+      once(write_sums)
+    for ref in to_chunk:
+      for k, total in enumerate(chunk_sums):  # one array, or several of one row each
+        ref[pl.ds(k, total.shape[0]), :] = total

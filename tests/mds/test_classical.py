@@ -1,0 +1,145 @@
+"""``classical_mds``: the points, the numbers of R's ``cmdscale``, and derivatives where eigenvalues repeat."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mds_problems import CUBE, EPS, GRID, RANDOM, SQUARE, TRIANGLE, check_both_orders, compiled, symmetric
+
+import oracle
+from jax_edm import classical_mds, edm, gram_from_edm
+
+N = 12  # points of each case below: those of the figure, more than once or with its centre
+
+
+def repeated(x):
+  return np.resize(x, (N, x.shape[1]))
+
+
+def with_centre(x):
+  return np.concatenate([x, np.broadcast_to(x.mean(0), (N - len(x), x.shape[1]))])
+
+
+# By the number of coordinates that are asked for. Eigenvalues repeat for all but the random points, which come last.
+FIGURES = {
+  2: [repeated(TRIANGLE), repeated(SQUARE), with_centre(GRID[[0, 1, 2, 5, 6, 7, 10, 11, 12]]), with_centre(RANDOM)],
+  3: [with_centre(CUBE), with_centre(RANDOM[:, :3])],
+}
+
+
+def measure(D, w, dim):
+  """A function of the distances between the points."""
+  return (w * jnp.sin(edm(classical_mds(D, dim).points))).sum()
+
+
+@pytest.mark.parametrize("dim", FIGURES)
+@pytest.mark.usefixtures("double_precision")
+def test_derivatives(dim, rng):
+  """Also where eigenvalues repeat, and of a matrix that is no EDM, where the negative eigenvalues are dropped."""
+  matrices = [*map(oracle.edm, FIGURES[dim]), np.abs(symmetric(rng, N)) ** 3]
+  cases = [(D, symmetric(rng, N), rng.normal(size=(N, N))) for D in matrices]
+  slopes = check_both_orders(lambda s, D, dD, w: measure(D + s * dD, w, dim), cases, 1e-6 * N)
+  assert min(map(abs, slopes)) > 1e-2
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_derivatives_of_a_triangle(rng):
+  """As many coordinates as points can have."""
+  cases = [(oracle.edm(TRIANGLE), symmetric(rng, 3), rng.normal(size=(3, 3)))]
+  check_both_orders(lambda s, D, dD, w: measure(D + s * dD, w, 2), cases, 1e-6)
+
+
+@pytest.mark.parametrize("dim", FIGURES)
+def test_plain_autodiff_would_not_do(dim, rng):
+  """It is right for the random points only: the figures above contain the case that the rule is for."""
+
+  def plain(D, w):
+    values, vectors = jnp.linalg.eigh(gram_from_edm(D))
+    points = vectors[:, -dim:] * jnp.sqrt(values[-dim:])
+    return (w * jnp.sin(edm(points))).sum()
+
+  gradients = compiled(lambda D, w: (jax.grad(measure)(D, w, dim), jax.grad(plain)(D, w)))
+  is_right = []
+  for x in FIGURES[dim]:
+    found, other = gradients(oracle.edm(x).astype(np.float32), rng.normal(size=(N, N)).astype(np.float32))
+    assert np.isfinite(found).all()
+    is_right.append(np.abs(other - found).max() < 1e-3)
+  assert is_right == [False] * (len(is_right) - 1) + [True]
+
+
+@pytest.mark.parametrize("n", [5, 40])
+def test_mds_finds_the_points(n, rng):
+  x = rng.normal(size=(3, n, 3)).astype(np.float32)
+  found = classical_mds(edm(x), 3)
+  scale = oracle.edm(x).max()
+  np.testing.assert_allclose(edm(found.points), oracle.edm(x), atol=64 * EPS * scale)
+  np.testing.assert_allclose(found.points.mean(1), 0, atol=16 * EPS * scale**0.5)
+  np.testing.assert_allclose(found.goodness_of_fit, 1, atol=64 * EPS)
+  np.testing.assert_array_equal(found.negative_count, 0)
+  moments = np.linalg.svd(x - x.mean(1, keepdims=True), compute_uv=False) ** 2
+  np.testing.assert_allclose(found.eigenvalues[:, :3], moments, atol=64 * EPS * scale)
+  assert found.eigenvalues.shape == (3, n)
+  assert bool((jnp.diff(found.eigenvalues) <= 0).all())
+
+
+def cmdscale(D, k):
+  """Eigenvalues and goodness of fit, as R's cmdscale computes them."""
+  J = np.eye(len(D)) - 1 / len(D)
+  values = np.sort(np.linalg.eigvalsh(-J @ D @ J / 2))[::-1]
+  kept = values[:k][values[:k] > 0].sum()
+  return values, [kept / np.abs(values).sum(), kept / values[values > 0].sum()]
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_mds_of_what_is_no_edm(rng):
+  """Negative kept eigenvalues: zero columns, counted, never NaN, with a finite gradient."""
+  D = np.abs(symmetric(rng, 6)) ** 3
+  found = classical_mds(D, 5)
+  values, fit = cmdscale(D, 5)
+  np.testing.assert_allclose(found.eigenvalues, values, atol=1e-12)
+  np.testing.assert_allclose(found.goodness_of_fit, fit, atol=1e-12)
+  negative = int((values[:5] < -1e-9).sum())
+  assert found.negative_count == negative > 0
+  np.testing.assert_array_equal(found.points[:, 5 - negative :], 0)
+  np.testing.assert_allclose(found.points.T @ found.points, np.diag(np.maximum(values[:5], 0)), atol=1e-12)
+  assert bool(jnp.isfinite(compiled(jax.grad(lambda D: measure(D, D, 5)))(D)).all())
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_mds_where_there_is_no_derivative(dim, rng):
+  """A kept and a dropped eigenvalue coincide, or a kept one is zero, or all are: finite."""
+
+  @compiled
+  def gradient_and_second(D, w):
+    return jax.jvp(jax.grad(lambda D: measure(D, w, dim)), (D,), (w + w.T,))
+
+  figures = {1: [repeated(TRIANGLE)], 2: [with_centre(CUBE), np.ones((N, 2))], 3: [repeated(SQUARE)]}
+  for x in figures[dim]:
+    found = gradient_and_second(oracle.edm(x).astype(np.float32), rng.normal(size=(N, N)).astype(np.float32))
+    assert np.isfinite(found).all()
+
+
+def test_mds_of_points_that_coincide():
+  same = classical_mds(jnp.zeros((4, 4)), 2)
+  np.testing.assert_array_equal(same.points, 0)
+  np.testing.assert_array_equal(same.goodness_of_fit, 1)
+  assert same.negative_count == 0
+
+
+def test_mds_in_a_scan_and_in_batches(rng):
+  """Forward over reverse of a scan, where JAX up to 0.10 drops rules: there the derivative is JAX's own."""
+  D = oracle.edm(rng.normal(size=(3, 6, 4))).astype(np.float32)
+  v = np.stack([symmetric(rng, 6) for _ in range(3)]).astype(np.float32)
+  one = lambda D: measure(D, 1, 2)  # noqa: E731
+  functions = {
+    "vmap": lambda D: jnp.cos(jax.vmap(one)(D)).sum(),
+    "scan": lambda D: jnp.cos(jax.lax.scan(lambda _, D: (None, one(D)), None, D)[1]).sum(),
+    "leading axes": lambda D: jnp.cos(jnp.sin(edm(classical_mds(D, 2).points)).sum((1, 2))).sum(),
+  }
+  (expected, expected_hvp), *others = (
+    compiled(lambda D: (f(D), jax.jvp(jax.grad(f), (D,), (v,))[1]))(D)  # noqa: B023
+    for f in functions.values()
+  )
+  for value, hvp in others:
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(hvp, expected_hvp, atol=1e-3 * np.abs(expected_hvp).max())

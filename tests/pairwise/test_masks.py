@@ -1,0 +1,163 @@
+"""What is missing reaches nothing, whatever stands in it and whatever f is: values, gradients, HVPs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from implementations import EPS, IMPLEMENTATIONS, in_widest, interpreted
+from implementations import sums as sums
+
+import oracle
+from conftest import x64
+from jax_edm import pairwise_sum
+from transformations import UNOPTIMISED, naive_edm
+
+# The reduction, the sets, the coordinates; of one set a sum without an argument of pairs is made in tiles.
+WAYS = {
+  "sum of one set": ("sum", 1, 3),
+  "sum of two sets": ("sum", 2, 20),
+  "logsumexp of one set": ("logsumexp", 1, 3),
+  "logsumexp of two sets": ("logsumexp", 2, 3),
+}
+TILES = "sum of one set"
+
+
+def naive(way, p, theta):
+  kind, sets, _ = WAYS[way]
+  D = naive_edm(p["x"], p["y"] if sets == 2 else None)
+  f = theta * (0 if way == TILES else p["T"]) - D
+  return f @ p["v"] if kind == "sum" else jax.nn.logsumexp(f, axis=1, b=p["v"])
+
+
+def ours(sums, way, p, theta, masks):
+  kind, sets, _ = WAYS[way]
+  y, args = p["y"] if sets == 2 else None, () if way == TILES else (p["T"],)
+  reduce, name = (sums.sum, "values") if kind == "sum" else (sums.logsumexp, "weights")
+  f = lambda D, t=0.0: theta * t - D  # noqa: E731
+  return reduce(f, p["x"], y, args=args, block_size=4, **{name: p["v"]}, **masks)
+
+
+def derivatives(of_arrays, p, order):
+  """The value, the gradient with respect to everything, and that of second order along the points that exist."""
+
+  def loss(p, theta):
+    out = of_arrays(p, theta)
+    return jnp.where(jnp.isfinite(out), jnp.sin(out), 0).sum(), out
+
+  gradient = jax.grad(loss, (0, 1), has_aux=True)
+  found = gradient(p, 0.5)
+  if order == 1:
+    return found[1], [found[0]]
+  tangent = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), p)
+  return found[1], [found[0], jax.jvp(lambda p: gradient(p, 0.5)[0], (p,), (tangent,))[1]]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_what_is_missing_reaches_nothing(name, way, rng):
+  """Kernels to the first order: the second runs by XLA."""
+  sums, (kind, sets, d), n = IMPLEMENTATIONS[name], WAYS[way], 11
+  m, order = (11, 9)[sets - 1], 2 if name == "xla" else 1
+  here = np.arange(n) % 3 != 1
+  here_y = here if sets == 1 else np.arange(m) % 4 != 3
+  full = {"x": rng.normal(size=(n, d)), "y": rng.normal(size=(m, d)), "T": rng.normal(size=(n, m)), "v": rng.random(m) + 1}
+  full = {key: a / (d**0.5 if key in "xy" else 1) for key, a in full.items()}
+  kept = {"x": (here,), "y": (here_y,), "T": np.ix_(here, here_y), "v": (here_y,)}
+  short = {key: full[key][kept[key]] for key in full}
+  with x64(True):
+    expected_out, expected = jax.jit(lambda p: derivatives(lambda *z: naive(way, *z), p, order), compiler_options=UNOPTIMISED)(short)
+  masks = {"where": here} | ({"where_y": here_y} if sets == 2 else {})
+  with in_widest(sums) as dtype, interpreted(name):
+    run = sums.jit(lambda p: derivatives(lambda p, theta: ours(sums, way, p, theta, masks), p, order))
+    for padding in (np.nan, np.inf, -np.inf, 1e30):  # data: one program
+      padded = {key: np.full_like(a, padding) for key, a in full.items()}
+      for key, a in padded.items():
+        a[kept[key]] = short[key]
+      out, bars = run({key: a.astype(dtype) for key, a in padded.items()})
+      eps = float(np.finfo(dtype).eps)
+      np.testing.assert_array_equal(out[~here], 0 if kind == "sum" else -np.inf)
+      np.testing.assert_allclose(out[here], expected_out, rtol=0, atol=64 * eps * np.abs(expected_out).max())
+      for (bar, bar_theta), (want, want_theta) in zip(bars, expected, strict=True):
+        np.testing.assert_allclose(bar_theta, want_theta, atol=1024 * eps)
+        for key in full:
+          a = np.array(bar[key])
+          error = 512 * eps * np.abs(want[key]).max(initial=1)
+          np.testing.assert_allclose(a[kept[key]], want[key], atol=error, err_msg=key)
+          a[kept[key]] = 0
+          np.testing.assert_array_equal(a, 0, err_msg=key)
+
+
+# Issue 14: f may be singular at whatever stands in the place of what is missing. Arguments that are everywhere harmless.
+SINGULAR = {
+  "log of an argument": (lambda D, t: (D - t) ** 2 / jnp.log(t), 2.5),
+  "one less an argument": (lambda D, t: D / (1 - t), 0.5),
+  "an argument itself": (lambda D, t: D / t, 0.5),
+  "log of a distance": (lambda D, t: jnp.log(D) * t, 1.5),
+  "one less a distance": (lambda D, t: t / (1 - D), 0.5),
+}
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+def test_f_may_be_singular_where_nothing_is(sets, sums, rng):
+  """Arguments of pairs and of columns; values and gradients are those of the points that there are."""
+  n, m = 6, (6, 5)[sets - 1]
+  x, y = (2 * rng.normal(size=(k, 3)).astype(np.float32) for k in (n, m))
+  here = np.array([False, True, True, False, True, True])
+  here_y = here if sets == 1 else np.array([True, False, True, True, False])
+  x[3], y[1] = x[1] + np.float32([1, 0, 0]), y[2] if sets == 2 else y[1]
+  masks = {"where": here} | ({"where_y": here_y} if sets == 2 else {})
+  options = {} if sets == 2 else {"diagonal": False}
+  args = {name: (np.full((n, m), t, np.float32), np.full((1, m), t, np.float32)) for name, (_, t) in SINGULAR.items()}
+
+  @sums.jit
+  def run(x, y, args):
+    def total(f, x, y, t):
+      return sums.sum(f, x, y if sets == 2 else None, args=(t,), block_size=4, **masks, **options).sum()
+
+    return {
+      (name, k): jax.value_and_grad(lambda *z: total(f, *z), (0, 1, 2))(x, y, t)  # noqa: B023
+      for name, (f, _) in SINGULAR.items()
+      for k, t in enumerate(args[name])
+    }
+
+  found = run(x, y, args)
+  pairs = here[:, None] & here_y & (True if sets == 2 else ~np.eye(n, dtype=bool))
+  with x64(True):
+    for (name, k), (total, bars) in found.items():
+      f, t = SINGULAR[name]
+      wide = [np.asarray(a, np.float64) for a in (x, y if sets == 2 else x)]
+      D, t = np.where(pairs, oracle.edm(*wide), 2.0), np.full((n, m), t)
+      value, back = jax.vjp(jax.vmap(jax.vmap(f)), D, t)
+      of_D, of_t = (np.where(pairs, a, 0) for a in back(jnp.ones((n, m))))
+      of_x, of_y = oracle.vjp(of_D, *wide)
+      wanted = (of_x, of_y) if sets == 2 else (of_x + of_y, 0 * of_y)
+      np.testing.assert_allclose(total, np.where(pairs, value, 0).sum(), rtol=1e-4, err_msg=name)
+      for a, e in zip(bars, (*wanted, of_t if k == 0 else of_t.sum(0, keepdims=True)), strict=True):
+        np.testing.assert_allclose(a, e, atol=1e-4 * np.abs(e).max(), err_msg=name)
+
+
+def test_what_is_missing_has_no_derivative_of_its_own(sums, rng):
+  """A function that is singular somewhere, and a cotangent that is not finite on the row of a missing point."""
+  x = (0.2 * rng.normal(size=(5, 3))).astype(np.float32)  # distances below 1
+  here = np.array([True, True, True, False, True])
+
+  @sums.jit
+  def run(x):
+    def slope(**options):
+      return jax.grad(lambda t: sums.sum(lambda D: (t - D) ** 0.5, x, **options).sum())(1.0)
+
+    def of_values(y):
+      masked = lambda v: sums.sum(lambda D: jnp.exp(-D), x, y, values=v, where=here)  # noqa: E731
+      return jax.grad(lambda v: jnp.where(here, jnp.log(masked(v)), 0).sum())(jnp.ones(5))
+
+    blocks = (5, 2, 3) if sums.name == "xla" else (None,)  # 2 and 3 do not divide 5: the last tile is filled up
+    return [slope(block_size=b) for b in blocks], slope(where=here), of_values(None), of_values(x)
+
+  slopes, masked, of_one_set, of_two = run(x)
+  for a in slopes:
+    np.testing.assert_allclose(a, (0.5 / np.sqrt(1 - oracle.edm(x))).sum(), rtol=1e-5)
+  np.testing.assert_allclose(masked, (0.5 / np.sqrt(1 - oracle.edm(x[here]))).sum(), rtol=1e-5)
+  for bar, second in ((of_one_set[here], x[here]), (of_two, x)):
+    kept = np.exp(-oracle.edm(x[here], second))
+    np.testing.assert_allclose(bar, (kept / kept.sum(1, keepdims=True)).sum(0), rtol=1e-5)
+  assert of_one_set[3] == 0

@@ -1,0 +1,97 @@
+"""The sums under every transformation of JAX, against naive formulas under the same ones, in float64."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from implementations import IMPLEMENTATIONS, KERNELS, interpreted
+
+from jax_edm import pairwise_logsumexp, pairwise_sum
+from transformations import ALL, FIRST_ORDER, SECOND_ORDER, Case, check_cases, naive_edm
+
+ONE_SET, TWO_SETS = ((8, 3),), ((8, 3), (5, 3))
+
+
+def energy(x, y=None, method=None):
+  return pairwise_sum(lambda D: jnp.exp(-D), x, y, method=method, block_size=3)
+
+
+def soft_minimum(x, y=None, method=None):
+  return pairwise_logsumexp(lambda D: -2 * D, x, y, method=method, block_size=3)
+
+
+def naive_energy(x, y=None):
+  return jnp.exp(-naive_edm(x, y)).sum(1)
+
+
+def naive_soft_minimum(x, y=None):
+  return jax.nn.logsumexp(-2 * naive_edm(x, y), axis=1)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.usefixtures("double_precision")
+def test_every_transformation_of_sums(name):
+  """In one program: of one set in tiles, and of two in blocks of rows."""
+  check_cases(ALL[name], [Case(energy, shapes, jnp.float64, naive=naive_energy) for shapes in (ONE_SET, TWO_SETS)])
+
+
+# What the rest of the table asks of a function the sums answer; the guards against overflow are in these, too.
+OF_LOGSUMEXP = [
+  "value",
+  "jvp",
+  "grad",
+  "vmap of grad",
+  "scan",
+  "shard_map of an HVP",
+  "forward over reverse",
+  "reverse over reverse",
+  "third order, mixed",
+]
+
+
+@pytest.mark.parametrize("name", OF_LOGSUMEXP)
+@pytest.mark.usefixtures("double_precision")
+def test_transformations_of_logsumexp(name):
+  check_cases(ALL[name], [Case(soft_minimum, TWO_SETS, jnp.float64, naive=naive_soft_minimum)])
+
+
+FUSED = ["value", "jvp", "grad", "grad of vmap", "forward over reverse", "reverse over reverse"]
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_where_compilers_fuse(name):
+  """In float32, at larger sizes, compiled as users compile."""
+  cases = [Case(energy, shapes, jnp.float32, naive=naive_energy) for shapes in (((64, 3),), ((37, 20), (53, 20)))]
+  check_cases(ALL[name], cases, jax.jit)
+
+
+def test_without_jit():
+  check_cases(ALL["forward over reverse"], [Case(energy, TWO_SETS, jnp.float32, naive=naive_energy)], lambda run: run)
+
+
+# JAX never differentiates a kernel: what is neither a value nor a gradient runs by XLA. Points that the compiler
+# spreads, and a shard_map that checks, are refused.
+OF_KERNELS = [name for name in [*FIRST_ORDER, *SECOND_ORDER, "hessian", "third order, forward"] if "shard" not in name]
+KERNELS_ALONE = ["value", "grad", "vmap of grad", "grad of vmap", "linear_transpose", "forward over reverse"]
+
+
+@pytest.mark.parametrize(
+  "name", [name if name in KERNELS_ALONE else pytest.param(name, marks=pytest.mark.slow) for name in OF_KERNELS]
+)
+@pytest.mark.parametrize("route", KERNELS)
+def test_transformations_of_kernels(route, name):
+  sums = IMPLEMENTATIONS[route]
+
+  def of_sum(*z, method):
+    return sums.sum(lambda D: jnp.exp(-D), *z, method=method)
+
+  def of_logsumexp(*z, method):
+    return sums.logsumexp(lambda D: -2 * D, *z, method=method)
+
+  with interpreted(route):
+    cases = [
+      Case(of_sum, ONE_SET, jnp.float32, naive=naive_energy),
+      Case(of_logsumexp, TWO_SETS, jnp.float32, naive=naive_soft_minimum),
+    ]
+    check_cases(ALL[name], cases, sums.jit)
+
+

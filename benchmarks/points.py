@@ -92,7 +92,7 @@ def recovered(problems: int) -> list[dict[str, int]]:
 
 def airports(steps: int) -> list[dict[str, Any]]:
   """The distances of the main job, by ``smacof`` alone: the points are free in space."""
-  from jax_edm import _airports  # needs the extra "cli"
+  from jax_edm._cli import airports  # needs the extra "cli"
 
   table = airports.load()
   measured = airports.measure(table.positions, airports.FRACTION, 0)

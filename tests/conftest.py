@@ -1,6 +1,5 @@
-import collections
 import contextlib
-import zlib
+import gc
 
 import jax
 import numpy as np
@@ -9,20 +8,12 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)  # for the tests of sharding; before the first array is made
 
 
-def pytest_addoption(parser):
-  parser.addoption("--every", type=int, default=1, metavar="K", help="of each test, only every K-th set of parameters")
-
-
-def pytest_collection_modifyitems(config, items):
-  every, seen, left_out = config.getoption("--every"), collections.Counter(), []
-  for item in list(items):
-    function = (item.path, item.originalname)
-    if seen[function] % every:
-      left_out.append(item)
-      items.remove(item)
-    seen[function] += 1
-  if left_out:
-    config.hook.pytest_deselected(items=left_out)
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_released():
+  """After each file, so that a worker needs no more memory at the end than at the beginning."""
+  yield
+  jax.clear_caches()
+  gc.collect()
 
 
 @contextlib.contextmanager
@@ -40,13 +31,6 @@ def either_precision(request):
   """The test runs with 64-bit types off, and again with them on."""
   with x64(request.param):
     yield request.param
-
-
-@pytest.fixture
-def one_precision(request):
-  """64-bit types off or on, one of the two for each test: among the parameters of a function both are met."""
-  with x64(bool(zlib.crc32(request.node.name.encode()) % 2)):
-    yield
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The transformations of JAX, and the check that a function is right under each of them.
 
 A transformation is a function ``(f, tangents, *points) -> arrays``. What it should return is what it, or another one of
-the same mathematics, its ``reference``, makes of a naive ``f`` in float64. References are compiled, and kept: the values
-of ``grad`` serve all transformations that are a gradient.
+the same mathematics, its ``reference``, makes of a naive ``f`` in float64. The values of references are kept: those of
+``grad`` serve all transformations that are a gradient.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,10 @@ from conftest import x64
 from jax_edm import distances, edm
 
 DEVICES = 4
-# Of LLVM, which has no part in derivatives: XLA's own passes all run. Programs compile in two thirds of the time.
-UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# Without the optimisations of LLVM, which have no part in derivatives, programs compile in two thirds of the time.
+quick_jit = partial(
+  jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+)
 
 
 def naive_edm(x, y=None):
@@ -61,7 +63,7 @@ def check(f, transform, shapes, dtype, method, jitted, naive=None):
   check_cases(transform, [case], jax.jit if jitted else lambda run: run)
 
 
-def check_cases(transform, cases, jit=partial(jax.jit, compiler_options=UNOPTIMISED)):
+def check_cases(transform, cases, jit=quick_jit):
   """Many cases in one program, which compiles faster than one for each."""
 
   def run(*arrays):
@@ -84,8 +86,7 @@ def check_cases(transform, cases, jit=partial(jax.jit, compiler_options=UNOPTIMI
 def expected_leaves(naive, reference, case):
   with x64(True):
     z, v = case.arrays(jnp.float64)
-    run = jax.jit(partial(reference, naive), compiler_options=UNOPTIMISED)
-    return [np.asarray(a) for a in jax.tree.leaves(run(v, *z))]
+    return [np.asarray(a) for a in jax.tree.leaves(quick_jit(partial(reference, naive))(v, *z))]
 
 
 def equal_to(reference, transform):
@@ -246,7 +247,7 @@ def hessian_in_the_first(f, v, *z):
   return jax.jacfwd(jax.jacrev(scalar(f)))(*z)
 
 
-# DESIGN: "one function, every mode".
+# One function, every mode.
 FIRST_ORDER = {
   "value": lambda f, v, *z: f(*z),
   "jvp": push,
@@ -282,12 +283,8 @@ SECOND_ORDER = {
     lambda x: (jax.grad(scalar(f))(x, *z[1:]) * v[0]).sum()
   )(z[0]),
   "forward over reverse of a scan": hvp_of_a_scan,
-  "reverse over reverse of a scan": equal_to(
-    hvp_of_a_scan, lambda f, v, *z: reverse_again(over_a_scan(f), v)(*z)
-  ),
-  "checkpointed twice": equal_to(
-    hvp, lambda f, v, *z: jvp(gradient(jax.checkpoint(jax.checkpoint(scalar(f)))), v)(*z)
-  ),
+  "reverse over reverse of a scan": equal_to(hvp_of_a_scan, lambda f, v, *z: reverse_again(over_a_scan(f), v)(*z)),
+  "checkpointed twice": equal_to(hvp, lambda f, v, *z: jvp(gradient(jax.checkpoint(jax.checkpoint(scalar(f)))), v)(*z)),
   "vmap of an HVP": equal_to(
     lambda f, v, *z: stacked(*hvp(f, v, *z)),
     lambda f, v, *z: jax.vmap(lambda *v: jvp(gradient(scalar(f)), v)(*z))(*stacked(*v)),

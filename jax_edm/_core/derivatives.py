@@ -81,8 +81,7 @@ def _reverse_edm_fwd(form: Form, z: Sides) -> tuple[jax.Array, Sides]:
 
 def _reverse_edm_bwd(form: Form, z: Sides, g: jax.Array) -> tuple[Any]:
   """2 (diag(G1 + G'1) - G - G') X for one set. The 2 goes to G, where it fuses."""
-  cotangents = distance.adjoint(form, 2 * g, z)
-  return (tuple(jax.tree.map(jnp.zeros_like, side)._replace(x=x) for side, x in zip(z, cotangents, strict=True)),)
+  return (tuple(map(Side, distance.adjoint(form, 2 * g, z))),)
 
 
 reverse_edm.defvjp(_reverse_edm_fwd, _reverse_edm_bwd)

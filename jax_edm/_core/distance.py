@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jax_edm._core.operations import column, product, row, take, total, where
+
 Way = Literal["difference", "gram", "broadcast"]
 Points = tuple[jax.Array, ...]
 
@@ -66,30 +68,24 @@ def squared(form: Form, z: Sides) -> jax.Array:
   with jax.named_scope("edm_squared"):
     x, y = z[0].x, z[-1].x
     if form.entries == "broadcast":
-      return _zero_diagonal(z, _sum(lax.square(_differences(x, y)), 2))
+      return _zero_diagonal(z, total(lax.square(_differences(x, y)), 2))
     if form.entries == "difference":
       return _zero_diagonal(z, _over_coordinates(lambda a, b: lax.square(a - b), (x,), (y,)))
-    product = _symmetric(z, _product(z[0].factor, z[-1].factor, 1, 1))
-    entries, near = expanded(z[0].squares, z[-1].squares, product, x.shape[1])
-    return _where(near | _coincident(z), 0, entries)
+    inner = _symmetric(z, product(z[0].factor, z[-1].factor, 1, 1))
+    entries, near = expanded(z[0].squares, z[-1].squares, inner, x.shape[1])
+    return where(near | _coincident(z), 0, entries)
 
 
-def expanded(of_x: Any, of_y: Any, product: jax.Array, d: int) -> tuple[jax.Array, jax.Array]:
-  """``|x|^2 + |y|^2 - 2 <x, y>``, ``(n, m)``, of the squares of x, ``(n,)``, and y; and where it is zero.
+def expanded(of_x: Any, of_y: Any, inner: jax.Array, d: int) -> tuple[jax.Array, jax.Array]:
+  """``|x|^2 + |y|^2 - 2 <x, y>``, ``(n, m)``, of the squares and inner products; and where it is zero.
 
-  Where a square is infinite, the product must not be.
+  Where a square is infinite, the inner products must not be.
   """
-
-  def column(a: jax.Array) -> jax.Array:
-    return lax.broadcast_in_dim(a, product.shape, (0,))
-
-  def row(a: jax.Array) -> jax.Array:
-    return lax.broadcast_in_dim(a, product.shape, (1,))
-
   # What lies below the rounding error of this form carries no digit: it is zero, so that nothing is negative.
-  error = (4 + d**0.5) * float(jnp.finfo(product.dtype).eps)
-  entries = (column(of_x) - product) + (row(of_y) - product)  # in this order, twice the product does not overflow
-  return entries, entries < column(error * of_x) + row(error * of_y)
+  error = (4 + d**0.5) * float(jnp.finfo(inner.dtype).eps)
+  # In this order, since twice the inner product may overflow.
+  entries = (column(of_x, inner.shape) - inner) + (row(of_y, inner.shape) - inner)
+  return entries, entries < column(error * of_x, inner.shape) + row(error * of_y, inner.shape)
 
 
 def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
@@ -97,14 +93,14 @@ def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
   with jax.named_scope("edm_bilinear"):
     x, y = z[0].x, z[-1].x
     if form.entries == "broadcast":
-      return _zero_diagonal(z, _sum(_differences(x, y) * _differences(w[0], w[-1]), 2))
+      return _zero_diagonal(z, total(_differences(x, y) * _differences(w[0], w[-1]), 2))
     if form.entries == "difference":
-      product = _over_coordinates(lambda a, u, b, v: (a - b) * (u - v), (x, w[0]), (y, w[-1]))
-      return _zero_diagonal(z, product)
+      entries = _over_coordinates(lambda a, u, b, v: (a - b) * (u - v), (x, w[0]), (y, w[-1]))
+      return _zero_diagonal(z, entries)
     u, v = (centred := _centred(w))[0], centred[-1]
-    cross = _product(lax.concatenate([x, u], 1), lax.concatenate([v, y], 1), 1, 1)
-    entries = _column(z, _sum(x * u, 1)) + _row(z, _sum(y * v, 1)) - cross
-    return _where(_coincident(z), 0, entries)
+    cross = product(lax.concatenate([x, u], 1), lax.concatenate([v, y], 1), 1, 1)
+    entries = column(total(x * u, 1), cross.shape) + row(total(y * v, 1), cross.shape) - cross
+    return where(_coincident(z), 0, entries)
 
 
 def adjoint(form: Form, g: jax.Array, z: Sides) -> Points:
@@ -118,14 +114,14 @@ def adjoint(form: Form, g: jax.Array, z: Sides) -> Points:
       return _adjoint_by_broadcasting(g, z)
     if form.contractions == "difference":
       return _adjoint_of_differences(g, z)
-    g = _where(_different(form, z), g, 0)
+    g = where(_different(form, z), g, 0)
     centred = tuple(side.x for side in z)
     if form.entries != "gram":
       centred = _centred(centred)
     x, y = centred[0], centred[-1]
     if len(z) == 1 and x.shape[0] <= SYMMETRIC:
-      return (_weighted_differences(x, _product(g + g.T, _with_ones(x), 1, 0)),)
-    rows, columns = _product(g, _with_ones(y), 1, 0), transposed(_product(_with_ones(x), g, 0, 0))
+      return (_weighted_differences(x, product(g + g.T, _with_ones(x), 1, 0)),)
+    rows, columns = product(g, _with_ones(y), 1, 0), transposed(product(_with_ones(x), g, 0, 0))
     if len(z) == 1:
       return (_weighted_differences(x, rows + columns),)
     return _weighted_differences(x, rows), _weighted_differences(y, columns)
@@ -141,9 +137,9 @@ def centre(y: jax.Array) -> jax.Array:
 
   It is -0.0 where it is zero: then no coordinate less it is -0.0, which differs from 0.0 by its bits.
   """
-  first, middle, last = (_finite(_take(y, k, 0)) for k in (0, y.shape[0] // 2, y.shape[0] - 1))
+  first, middle, last = (_finite(take(y, k, 0)) for k in (0, y.shape[0] // 2, y.shape[0] - 1))
   median = lax.max(lax.min(first, middle), lax.min(lax.max(first, middle), last))
-  return _where(median == 0, -0.0, median)
+  return where(median == 0, -0.0, median)
 
 
 def _centred(z: Points) -> Points:
@@ -152,7 +148,7 @@ def _centred(z: Points) -> Points:
 
 
 def _finite(a: jax.Array) -> jax.Array:
-  return _where(lax.abs(a) < np.inf, a, 0)
+  return where(lax.abs(a) < np.inf, a, 0)
 
 
 def _summarised(x: jax.Array, k: int) -> Side:
@@ -166,9 +162,9 @@ def _summarised(x: jax.Array, k: int) -> Side:
   if x.shape[1] < WIDTH:
     wide = lax.pad(wide, np.zeros((), x.dtype), ((0, 0, 0), (0, WIDTH - x.shape[1], 0)))
   halves = lax.bitcast_convert_type(wide, np.uint32)
-  words = [halves] if halves.ndim == 2 else [_take(halves, 0, 2), _take(halves, 1, 2)]
+  words = [halves] if halves.ndim == 2 else [take(halves, 0, 2), take(halves, 1, 2)]
   index = lax.broadcasted_iota(np.uint32, wide.shape, 0) + np.uint32(k << 31)
-  words[0] = _where(lax.abs(wide) < np.inf, words[0], index)
+  words[0] = where(lax.abs(wide) < np.inf, words[0], index)
   factors = np.random.default_rng(0).integers(1, 2**32, (2, len(words), wide.shape[1]), np.uint64).astype(np.uint32)
   terms = [
     sum((word ^ (word >> np.uint32(16))) * lax.broadcast_in_dim(factor, word.shape, (1,)) for word, factor in pairs)
@@ -179,19 +175,23 @@ def _summarised(x: jax.Array, k: int) -> Side:
     (lax.square(wide), *terms), zeros, lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)), (1,)
   )
   finite = lax.broadcast_in_dim(squares < np.inf, x.shape, (0,))
-  return Side(x, _where(finite, lax.stop_gradient(x), 0), squares, (keys[0], keys[1]))
+  return Side(x, where(finite, lax.stop_gradient(x), 0), squares, (keys[0], keys[1]))
 
 
 def _coincident(z: Sides) -> jax.Array:
   """``(n, m)`` booleans, of keys."""
-  return reduce(lax.bitwise_and, (_column(z, a) == _row(z, b) for a, b in _pairs_of_keys(z)))
+  return reduce(lax.bitwise_and, (column(a, _shape(z)) == row(b, _shape(z)) for a, b in _pairs_of_keys(z)))
 
 
 def _different(form: Form, z: Sides) -> jax.Array:
   """The contrary of ``_coincident``, in other operations: XLA would make one matrix of the same ones, and keep it."""
   if form.entries != "gram":
     return _over_coordinates(lax.ne, (z[0].x,), (z[-1].x,), lax.bitwise_or)
-  return reduce(lax.bitwise_or, (_column(z, a) != _row(z, b) for a, b in _pairs_of_keys(z)))
+  return reduce(lax.bitwise_or, (column(a, _shape(z)) != row(b, _shape(z)) for a, b in _pairs_of_keys(z)))
+
+
+def _shape(z: Sides) -> tuple[int, int]:
+  return z[0].x.shape[0], z[-1].x.shape[0]
 
 
 def _pairs_of_keys(z: Sides) -> list[tuple[jax.Array, jax.Array]]:
@@ -202,17 +202,17 @@ def _adjoint_by_broadcasting(g: jax.Array, z: Sides) -> Points:
   difference = _differences(z[0].x, z[-1].x)
   if len(z) == 1:
     g = g + g.T
-  weighted = _where(difference == 0, 0, difference * lax.broadcast_in_dim(g, difference.shape, (0, 1)))
-  return (_sum(weighted, 1),) if len(z) == 1 else (_sum(weighted, 1), -_sum(weighted, 0))
+  weighted = where(difference == 0, 0, difference * lax.broadcast_in_dim(g, difference.shape, (0, 1)))
+  return (total(weighted, 1),) if len(z) == 1 else (total(weighted, 1), -total(weighted, 0))
 
 
 def _adjoint_of_differences(g: jax.Array, z: Sides) -> Points:
   """``sum_j g_ij (x_i - y_j)`` and ``sum_i g_ij (y_j - x_i)``, one coordinate at a time."""
 
   def coordinate(xy: Points) -> Points:
-    difference = _column(z, xy[0]) - _row(z, xy[-1])
-    weighted = _where(difference == 0, 0, g * difference)
-    rows, columns = _sum(_zero_diagonal(z, weighted), 1), -_sum(weighted, 0)
+    difference = column(xy[0], _shape(z)) - row(xy[-1], _shape(z))
+    weighted = _zero_diagonal(z, where(difference == 0, 0, g * difference))
+    rows, columns = total(weighted, 1), -total(weighted, 0)
     return (rows + columns,) if len(z) == 1 else (rows, columns)
 
   return tuple(a.T for a in lax.map(coordinate, tuple(side.x.T for side in z)))
@@ -226,8 +226,8 @@ def _over_coordinates(
 
   def chunk(rows: Points, columns: Points) -> jax.Array:
     def at(k: int) -> jax.Array:
-      of_rows = [lax.broadcast_in_dim(_take(a, k, 1), shape, (0,)) for a in rows]
-      return term(*of_rows, *(lax.broadcast_in_dim(_take(b, k, 1), shape, (1,)) for b in columns))
+      of_rows = [column(take(a, k, 1), shape) for a in rows]
+      return term(*of_rows, *(row(take(b, k, 1), shape) for b in columns))
 
     return reduce(join, map(at, range(rows[0].shape[1])))
 
@@ -248,11 +248,10 @@ def _differences(x: jax.Array, y: jax.Array) -> jax.Array:
   return lax.broadcast_in_dim(x, shape, (0, 2)) - lax.broadcast_in_dim(y, shape, (1, 2))
 
 
-def _weighted_differences(x: jax.Array, product: jax.Array) -> jax.Array:
-  """``diag(G 1) x - G y`` from ``product = G [y, 1]``."""
+def _weighted_differences(x: jax.Array, sums: jax.Array) -> jax.Array:
+  """``diag(G 1) x - G y`` from ``sums = G [y, 1]``."""
   d = x.shape[1]
-  sums = lax.broadcast_in_dim(_take(product, d, 1), x.shape, (0,))
-  return sums * x - lax.slice_in_dim(product, 0, d, axis=1)
+  return column(take(sums, d, 1), x.shape) * x - lax.slice_in_dim(sums, 0, d, axis=1)
 
 
 def _with_ones(x: jax.Array) -> jax.Array:
@@ -264,48 +263,17 @@ def _zero_diagonal(z: Sides, entries: jax.Array) -> jax.Array:
   if len(z) == 2:
     return entries
   i, j = (lax.broadcasted_iota(np.int32, entries.shape, axis) for axis in (0, 1))
-  return _where(i == j, 0, entries)
+  return where(i == j, 0, entries)
 
 
-def _symmetric(z: Sides, product: jax.Array) -> jax.Array:
+def _symmetric(z: Sides, inner: jax.Array) -> jax.Array:
   """Mirror the lower triangle, for one set, where the hardware does not promise that ``X X'`` is symmetric.
 
   XLA's products on a CPU sum over the coordinates in one order for (i, j) and (j, i), and a transpose is dear there.
   """
-  return product if len(z) == 2 else lax.platform_dependent(product, cpu=lambda k: k, default=mirrored)
+  return inner if len(z) == 2 else lax.platform_dependent(inner, cpu=lambda k: k, default=mirrored)
 
 
-def mirrored(product: jax.Array) -> jax.Array:
-  i, j = (lax.broadcasted_iota(np.int32, product.shape, axis) for axis in (0, 1))
-  return lax.select(i >= j, product, product.T)
-
-
-# JAX's own functions of these names make programs of their own, which take time to trace: these are operations.
-
-
-def _where(condition: jax.Array, a: Any, b: Any) -> jax.Array:
-  """One of the two is an array, the other may be a number."""
-  like = a if isinstance(a, jax.Array) else b
-  a, b = (v if isinstance(v, jax.Array) else lax.full_like(like, v) for v in (a, b))
-  return lax.select(condition, a, b)
-
-
-def _take(a: jax.Array, k: int, axis: int) -> jax.Array:
-  return lax.index_in_dim(a, k, axis, keepdims=False)
-
-
-def _sum(a: jax.Array, axis: int) -> jax.Array:
-  return lax.reduce(a, np.zeros((), a.dtype), lax.add, (axis,))
-
-
-def _product(a: Any, b: Any, i: int, j: int) -> jax.Array:
-  """The sum over axis ``i`` of a and ``j`` of b."""
-  return lax.dot_general(a, b, (((i,), (j,)), ((), ())), precision=lax.Precision.HIGHEST)
-
-
-def _column(z: Sides, a: Any) -> jax.Array:
-  return lax.broadcast_in_dim(a, (z[0].x.shape[0], z[-1].x.shape[0]), (0,))
-
-
-def _row(z: Sides, a: Any) -> jax.Array:
-  return lax.broadcast_in_dim(a, (z[0].x.shape[0], z[-1].x.shape[0]), (1,))
+def mirrored(inner: jax.Array) -> jax.Array:
+  i, j = (lax.broadcasted_iota(np.int32, inner.shape, axis) for axis in (0, 1))
+  return lax.select(i >= j, inner, inner.T)

@@ -20,6 +20,7 @@ from jax_edm import pairwise_logsumexp, pairwise_sum
 from transformations import UNOPTIMISED
 
 EPS = float(np.finfo(np.float32).eps)
+unoptimised = partial(jax.jit, compiler_options=UNOPTIMISED)  # for what LLVM has no part in
 SIDES = {"mosaic": (16, 8), "triton": (16, 32)}  # of tiles, so small that there are several
 
 
@@ -32,7 +33,6 @@ class Implementation:
     blocks: values of block_size that make different programs; kernels have tiles of their own.
     sums_integers: whether values, and sums of what is not a boolean, may be integers.
     closes_over_arrays: whether f may close over an array that meets D as a whole, not by its entries.
-    compiler_options: an interpreter of kernels is not worth LLVM's time.
   """
 
   name: str
@@ -42,10 +42,10 @@ class Implementation:
   blocks: tuple = (None, 3)
   sums_integers: bool = True
   closes_over_arrays: bool = True
-  compiler_options: dict | None = None
 
   def jit(self, f):
-    return jax.jit(f, compiler_options=self.compiler_options)
+    """As users compile; of kernels, whose interpreter is none of ours, without LLVM's passes."""
+    return jax.jit(f) if self.name == "xla" else unoptimised(f)
 
 
 def of_kernels(route):
@@ -57,7 +57,6 @@ def of_kernels(route):
     (None,),
     sums_integers=False,
     closes_over_arrays=False,
-    compiler_options=UNOPTIMISED,
   )
 
 

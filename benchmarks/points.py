@@ -56,7 +56,9 @@ def exact(target: np.ndarray, start: np.ndarray, weights: np.ndarray | None = No
   """The stress after as many Guttman transforms, in float64."""
   x = start.astype(np.float64)
   w = 1 - np.eye(x.shape[-2]) if weights is None else weights.astype(np.float64)
-  inverse = np.linalg.pinv(w.sum(-1)[..., None] * np.eye(x.shape[-2]) - w, hermitian=True)
+  # V plus the projection on its kernel is invertible; numpy.linalg.pinv may take the zero eigenvalue for a small one.
+  constant = np.full_like(w, 1 / x.shape[-2])
+  inverse = np.linalg.inv(w.sum(-1)[..., None] * np.eye(x.shape[-2]) - w + constant) - constant
   for _ in range(STEPS):
     r = np.sqrt(exact_edm(x))
     ratio = w * np.divide(target, r, out=np.zeros_like(r), where=r > 0)

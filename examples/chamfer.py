@@ -1,7 +1,7 @@
 """Registration: a cloud of points is turned and moved onto another one, by the gradient of the Chamfer distance.
 
 Two scans of one knot, of different points and with noise; the second was turned by 0.6 radians and shifted. The Chamfer
-distance is the mean squared distance of each point to the nearest of the other cloud, both ways: two calls of
+distance is the mean squared distance of each point to the nearest point of the other cloud, both ways: two calls of
 ``jax_edm.nearest``, whose gradient goes through the chosen pairs only. Needs optax; run ``python examples/chamfer.py``.
 """
 

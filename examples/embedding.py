@@ -2,10 +2,10 @@
 
 Three noisy rings, one inside the other, lie in a plane of a 32-dimensional space. A small flax network learns to map
 them to two dimensions so that each ring is a cluster, with a margin loss over all pairs of a batch. The label of the
-nearest neighbour is right for three of four points before, and for more than 98 of 100 after.
+nearest neighbour is right for three of four points before training, and for more than 98 of 100 after it.
 
-Two things would turn the gradient into NaN if the root were written by hand, and need no care here: every fourth point
-was measured twice, so that its two embeddings coincide, and the last batch of an epoch is padded with equal rows.
+Two things would turn the gradient into NaN if the root were taken by hand, and need no care here: every fourth point
+was measured twice, so that its two embeddings coincide; and the last batch of an epoch is padded with equal rows.
 Needs flax and optax; run it with ``python examples/embedding.py``.
 """
 

@@ -1,7 +1,7 @@
 """Optimal transport: one cloud flows into another along the gradient of the Sinkhorn divergence.
 
 The entropic transport cost of two clouds comes from Sinkhorn's updates in logarithms, each of them a
-``jax_edm.pairwise_logsumexp``: no matrix of costs exists. At the fixed point the potential of the other side is
+``jax_edm.pairwise_logsumexp``: the matrix of costs is never made. At the fixed point the potential of the other side is
 optimal, so the gradient needs the last update alone (Danskin). The divergence, OT(x, y) - OT(x, x)/2 - OT(y, y)/2, is
 zero where the clouds are equal: Feydy et al., "Interpolating between optimal transport and MMD using Sinkhorn
 divergences", 2019. Run ``python examples/sinkhorn.py``.
@@ -20,7 +20,7 @@ UPDATES = 100
 def soft_minimum(x, y, potential):
   """``-eps log mean_j exp((potential_j - |x_i - y_j|^2 / 2) / eps)``: the potential of x that belongs to that of y."""
   eps = BLUR**2
-  total = pairwise_logsumexp(lambda squared, g: (g - squared / 2) / eps, x, y, potential[None, :])
+  total = pairwise_logsumexp(lambda squared, g: (g - squared / 2) / eps, x, y, args=(potential[None, :],))
   return -eps * (total - jnp.log(len(y)))
 
 

@@ -1,8 +1,8 @@
-"""Two processes train one set of points: ``jax.distributed``, a mesh over all their devices, and no other change.
+"""Two processes train one set of points, with ``jax.distributed`` and a mesh over all their devices, and no other change.
 
-Each process starts with two CPU devices, and holds half of the points and of the distances that they shall have; each
-step streams the stress and its gradient over a mesh of four. The result is that of one process with one device. On a
-cluster every host runs what is ``worker`` here. Run ``python examples/two_processes.py``.
+Each process starts with two CPU devices, and holds half of the points and of the distances that they shall have. Each
+step streams the stress and its gradient over a mesh of four devices. The result is that of one process with one device.
+On a cluster every process runs what is ``worker`` here. Run ``python examples/two_processes.py``.
 """
 
 import socket
@@ -29,7 +29,7 @@ def problem():
 
 def stress(x, target):
   """Each pair once; a device computes the rows of its own points."""
-  return pairwise_sum(lambda D, t: (safe_root(D) - t) ** 2, x, None, target).sum() / 2
+  return pairwise_sum(lambda D, t: (safe_root(D) - t) ** 2, x, args=(target,)).sum() / 2
 
 
 @jax.jit
@@ -44,7 +44,7 @@ def train(place):
   values = []
   for _ in range(STEPS):
     x, value = step(x, target)
-    values.append(float(value))  # and no step begins before the one before has ended, in either process
+    values.append(float(value))  # waits: no step begins before the last one has ended in both processes
   return x, np.array(values)
 
 

@@ -158,7 +158,7 @@ def _adjoint_in_points(form: Form) -> LinearMap:
   """``(X,Y) -> P(G; X,Y)``, its own transpose."""
 
   def apply(g: jax.Array, *z: jax.Array) -> Arrays:
-    return distance.adjoint(form, g, distance.prepared(form, z))
+    return distance.adjoint(form, g, distance.prepared(form, z), tangents=True)
 
   def in_constants(g: Arrays, z: Arrays, dg: Tangents) -> Arrays:
     return linear(_adjoint(form, len(z)), _leaves(form, z), _filled(g, dg))

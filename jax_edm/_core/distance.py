@@ -103,15 +103,15 @@ def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
     return where(_coincident(z), 0, entries)
 
 
-def adjoint(form: Form, g: jax.Array, z: Sides) -> Points:
+def adjoint(form: Form, g: jax.Array, z: Sides, tangents: bool = False) -> Points:
   """``P(G; x,y) = (diag(G 1) x - G y,  diag(G' 1) y - G' x)``; for one set the sum of the two.
 
   A matrix product with the points and a column of ones, ``G [y, 1]``, gives the row sums on the way. The select in
-  front of the products fuses with whatever made ``g``.
+  front of the products fuses with whatever made ``g``. ``tangents`` says that z are not points, but tangents of points.
   """
   with jax.named_scope("edm_adjoint"):
     if form.contractions == "broadcast":
-      return _adjoint_by_broadcasting(g, z)
+      return _adjoint_by_broadcasting(g, z, tangents)
     if form.contractions == "difference":
       return _adjoint_of_differences(g, z)
     g = where(_different(form, z), g, 0)
@@ -198,12 +198,21 @@ def _pairs_of_keys(z: Sides) -> list[tuple[jax.Array, jax.Array]]:
   return list(zip(z[0].keys or (), z[-1].keys or (), strict=True))
 
 
-def _adjoint_by_broadcasting(g: jax.Array, z: Sides) -> Points:
+def _adjoint_by_broadcasting(g: jax.Array, z: Sides, tangents: bool) -> Points:
+  """Of differences that are exactly zero where points coincide, so that only what is not finite must be selected away.
+
+  By the entries of D, which the same program has made already; these are no measure of tangents, which may be tiny.
+  """
   difference = _differences(z[0].x, z[-1].x)
+  g = _zero_diagonal(z, g) if tangents else where(total(lax.square(difference), 2) == 0, 0, g)
   if len(z) == 1:
-    g = g + g.T
-  weighted = where(difference == 0, 0, difference * lax.broadcast_in_dim(g, difference.shape, (0, 1)))
-  return (total(weighted, 1),) if len(z) == 1 else (total(weighted, 1), -total(weighted, 0))
+    return (total(difference * _to_coordinates(g + g.T, difference), 1),)
+  weighted = difference * _to_coordinates(g, difference)
+  return total(weighted, 1), -total(weighted, 0)
+
+
+def _to_coordinates(g: jax.Array, like: jax.Array) -> jax.Array:
+  return lax.broadcast_in_dim(g, like.shape, (0, 1))
 
 
 def _adjoint_of_differences(g: jax.Array, z: Sides) -> Points:

@@ -14,7 +14,8 @@ from jax_edm._typing import ArrayLike, Method
 
 SMALL_DIMENSION = 6  # up to here a sum of differences costs no more than a product (benchmarks, "forward")
 SPLIT = 64  # up to so many rows of one set stay together on a device
-FEW_POINTS = 16  # up to here differences, all at once, cost less than a product for each set (benchmarks, "models")
+# Up to here differences, all at once, cost less than a product for each set (benchmarks, "models").
+FEW_POINTS, FEW_NUMBERS = 16, 128
 
 
 def edm(
@@ -131,7 +132,7 @@ def choose_form(method: Method, n: int, m: int, d: int) -> Form:
   """The form for both passes; the one place where it is decided."""
   if method == "difference":
     return Form("difference", "difference")
-  if method is None and max(n, m) <= FEW_POINTS:
+  if method is None and max(n, m) <= FEW_POINTS and max(n, m) * d <= FEW_NUMBERS:
     return Form("broadcast", "broadcast")
   # Of one coordinate XLA makes no product of matrices, and what it makes is not symmetric.
   return Form("difference" if d <= (SMALL_DIMENSION if method is None else 1) else "gram", "gram")

@@ -74,9 +74,14 @@ def stress_by_definition(x, t, w=None, squared=False):
 
 
 def guttman_by_definition(x, t, w):
-  """V+ B(X) X with a pseudoinverse."""
+  """V+ B(X) X."""
   r = oracle.distances(x)
   B = -np.divide(w * t, r, out=np.zeros_like(r), where=r > 0)
   np.fill_diagonal(B, 0)
-  V = np.diag(w.sum(1) - np.diag(w)) - (w - np.diag(np.diag(w)))
-  return np.linalg.pinv(V) @ (B - np.diag(B.sum(1))) @ x
+  return pseudoinverse_of_laplacian(w) @ (B - np.diag(B.sum(1))) @ x
+
+
+def pseudoinverse_of_laplacian(w):
+  """The kernel of V is constant vectors: V plus the projection on these is invertible."""
+  off, constant = w - np.diag(np.diag(w)), np.full(w.shape, 1 / len(w))
+  return np.linalg.inv(np.diag(off.sum(1)) - off + constant) - constant

@@ -57,9 +57,10 @@ class Tiling:
 
   def references(self, refs: Inputs, i: Index, j: Index, columns: Any, pairs_at: Any) -> TileReferences:
     """Those of tile j of the input side and i of the output side; ``columns`` are those of the input side."""
-    (b, a), shared = self.shape, {name: ref[...] for name, ref in refs.shared.items()}
-    output_side = SideReferences(refs.output_side, slice(None), i * a)
+    b, a = self.shape
     input_side = SideReferences(refs.input_side, columns, j * b)
+    output_side = SideReferences(refs.output_side, slice(None), i * a)
+    shared = {name: ref[...] for name, ref in refs.shared.items()}
     return TileReferences(self.shape, output_side, input_side, shared, refs.pairs, pairs_at, self.rows)
 
   def write_pairs(self, refs: Sequence[Any], at: Any, results: Sequence[jax.Array]) -> None:

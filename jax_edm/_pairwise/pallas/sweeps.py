@@ -151,14 +151,14 @@ class _Tiles:
   def masked(self, refs: TileReferences, a: jax.Array, instead: float = 0) -> jax.Array:
     """``instead`` where the pair does not count: one of its points does not exist, or it is left out."""
 
-    def keep(mask: jax.Array, a: jax.Array) -> jax.Array:
-      return jnp.where(mask, a, jnp.full(refs.shape, instead, a.dtype))
+    def put(left_out: jax.Array, a: jax.Array) -> jax.Array:
+      return jnp.where(left_out, jnp.full(refs.shape, instead, a.dtype), a)
 
     masks = [refs.output_side.read("mask")] if "mask" in refs.output_side else []
     masks += [refs.input_side.read("mask").T] if "mask" in refs.input_side else []
     for mask in masks:
-      a = keep(jnp.broadcast_to(mask, refs.shape) != 0, a)
-    return keep(~self._on_diagonal(refs), a) if self.problem.one_set and not self.problem.diagonal else a
+      a = put(jnp.broadcast_to(mask, refs.shape) == 0, a)
+    return put(self._on_diagonal(refs), a) if self.problem.one_set and not self.problem.diagonal else a
 
   def weighted_sum(self, refs: TileReferences, block: jax.Array, name: str) -> jax.Array:
     """``sum_b w_b block_ba`` of each point a, with the weights of that name on the input side; or ones."""
@@ -257,7 +257,8 @@ class _Tiles:
   def _squared(self, refs: TileReferences) -> jax.Array:
     def of_chunk(c: Index) -> jax.Array:
       if self.products:
-        return dot(self._chunk(refs.input_side, c).T, self._chunk(refs.output_side, c))
+        b, a = self._chunk(refs.input_side, c), self._chunk(refs.output_side, c)
+        return dot(b.T, a)
       squares = [self._difference(refs, c * self.width + k) ** 2 for k in range(self.width)]
       return sum(squares[1:], start=squares[0])
 

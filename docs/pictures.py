@@ -13,17 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
 from benchmarks.points import problem  # noqa: E402
-from jax_edm import classical_mds, edm, points_from_edm, procrustes  # noqa: E402
+from jax_edm import classical_mds, distances, procrustes, smacof  # noqa: E402
 
 DELETED = 110
 RESULTS = ROOT / "benchmarks" / "results" / "x86_64-2cores-jax0.10.1-points.json"
 
 
 def recovery(file: Path) -> None:
-  """A matrix with 110 of its 190 pairs deleted, its map, and how often that works for how many deleted."""
+  """A matrix with 110 of its 190 pairs deleted, the points, and how often points are recovered, by deleted pairs."""
   squared, known = problem(3, DELETED)
   truth = classical_mds(squared, 2).points
-  found = points_from_edm(squared, 2, weights=known, key=jax.random.key(0), restarts=10)
+  found = smacof(np.sqrt(squared), 2, weights=known, key=jax.random.key(0), restarts=10)
   aligned = procrustes(found.points, truth).aligned
   figure = Figure(figsize=(13, 4.2), layout="constrained")
   matrix, places, rate = figure.subplots(1, 3)
@@ -36,7 +36,7 @@ def recovery(file: Path) -> None:
   places.scatter(*np.asarray(aligned).T, s=14, color="C0", label="recovered")
   places.legend()
   places.set_aspect("equal", "datalim")
-  places.set_title("points_from_edm, aligned by procrustes")
+  places.set_title("smacof, aligned by procrustes")
   rows = json.loads(RESULTS.read_text())["recovered"]
   deleted = [row["deleted"] for row in rows]
   rate.plot(deleted, [row["recovered"] for row in rows], "o-", color="C0", label="10 starts")
@@ -49,30 +49,31 @@ def methods(file: Path) -> None:
   x = np.random.default_rng(0).normal(size=(80, 2)) * [2, 1]
   figure = Figure(figsize=(11, 4.2), layout="constrained")
   spectrum, error = figure.subplots(1, 2)
-  levels, ends = [0.0, 0.02, 0.05, 0.1, 0.2, 0.3], {"classical_mds": [], "points_from_edm": [], "weights 1 / D": []}
-  exact = np.asarray(edm(jnp.asarray(x)), np.float64)
+  levels = [0.0, 0.02, 0.05, 0.1, 0.2, 0.3]
+  errors = {"classical_mds": [], "smacof": [], "smacof, weights 1 / target²": []}
+  exact = np.asarray(distances(jnp.asarray(x)), np.float64)
   for level in levels:
     noise = np.random.default_rng(1).normal(size=exact.shape)
-    D = exact * (1 + level * np.triu(noise, 1) + level * np.triu(noise, 1).T) ** 2
-    classical = classical_mds(D, 2)
-    weights = np.where(D > 0, 1 / np.maximum(D, 1e-3), 0)
+    target = np.abs(exact * (1 + level * np.triu(noise, 1) + level * np.triu(noise, 1).T))
+    classical = classical_mds(target**2, 2)
+    weights = np.where(target > 0, 1 / np.maximum(target**2, 1e-3), 0)
     for name, points in (
       ("classical_mds", classical.points),
-      ("points_from_edm", points_from_edm(D, 2).points),
-      ("weights 1 / D", points_from_edm(D, 2, weights=weights).points),
+      ("smacof", smacof(target, 2).points),
+      ("smacof, weights 1 / target²", smacof(target, 2, weights=weights).points),
     ):
-      ends[name].append(float(procrustes(points, x).rmsd))
+      errors[name].append(float(procrustes(points, x).rmsd))
     if level in (0.0, 0.1, 0.3):
       spectrum.plot(range(1, 11), classical.eigenvalues[:10] / 80, "o-", label=f"noise {level:.0%}")
   spectrum.axhline(0, color="0.5", linewidth=0.8)
   spectrum.set(title="Eigenvalues of classical MDS", xlabel="eigenvalue", ylabel="variance along the axis")
   spectrum.legend()
-  for name, values in ends.items():
+  for name, values in errors.items():
     error.plot([100 * level for level in levels], values, "o-", label=name)
   error.set(title="80 points in the plane", xlabel="noise, % of each distance", ylabel="root mean square error")
   error.legend()
   figure.savefig(file, dpi=110)
-  print({name: [round(value, 4) for value in values] for name, values in ends.items()})
+  print({name: [round(value, 4) for value in values] for name, values in errors.items()})
 
 
 if __name__ == "__main__":

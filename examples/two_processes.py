@@ -1,4 +1,4 @@
-"""Two processes train one set of points, with ``jax.distributed`` and a mesh over all their devices, and no other change.
+"""Two processes train one set of points, with ``jax.distributed`` and a mesh over all their devices, and nothing else.
 
 Each process starts with two CPU devices, and holds half of the points and of the distances that they shall have. Each
 step streams the stress and its gradient over a mesh of four devices. The result is that of one process with one device.

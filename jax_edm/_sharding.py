@@ -3,7 +3,9 @@
 Rows of a matrix of pairs need nothing of each other: a device computes those of its own points against all others. JAX
 tells in the type of an array on which mesh it lies, and for ``Explicit`` axes how:
 
-* ``Explicit`` axes: ``shard_rows`` puts the function into a ``jax.shard_map``, after the resharding that it needs.
+* ``Explicit`` axes: ``shard_rows`` puts the function into a ``jax.shard_map``, after the resharding that it needs; or
+  treats them as ``Auto`` ones, where a function of the user's closes over what lies on them, which JAX lets into no
+  ``shard_map``.
 * ``Auto`` axes: the compiler decides, later. ``shard_rows`` cuts the rows into as many groups as there are devices, as
   one more axis of a batch, which the compiler finds sharded; loops over rows run inside the groups, and slice nothing
   that is spread.
@@ -41,15 +43,20 @@ def shard_rows(
   result: Role,
   cut: bool,
   kernel: bool = False,
+  closed: bool = False,
 ) -> Any:
   """``function(row_offset, *arrays)``, on each device of its rows.
 
   ``row_offset`` is the index of the first of them; None: all rows. The first array has the rows; ``result`` is the role
-  of the result, or of each leaf of it. ``cut`` allows groups; a ``kernel`` is nothing that the compiler can split.
+  of the result, or of each leaf of it. ``cut`` allows groups; a ``kernel`` is nothing that the compiler can split;
+  ``closed`` says that the function closes over what lies on Explicit axes.
   """
   if mesh := _mesh(caller, arrays, AxisType.Explicit):
     if kernel or any(any(_spec(a)) for a in arrays):
-      return _explicit(function, arrays, roles, result, mesh, kernel)
+      if closed and kernel:
+        expected = 'with implementation="pallas", f must not close over what lies on the Explicit axes of a mesh'
+        raise _errors.error(caller, expected, "a function that does", 'Pass it in args=, or take implementation="xla"')
+      return _explicit(function, arrays, roles, result, mesh, kernel, closed)
   elif mesh := _mesh(caller, arrays, AxisType.Auto):
     groups = math.prod(_axes(mesh, AxisType.Auto).values())
     if kernel and groups > 1:
@@ -62,7 +69,9 @@ def shard_rows(
   return function(None, *arrays)
 
 
-def _explicit(function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, mesh: Any, kernel: bool) -> Any:
+def _explicit(
+  function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, mesh: Any, kernel: bool, closed: bool
+) -> Any:
   if any(a.size == 0 for a in arrays):
     return function(None, *(jax.sharding.reshard(a, NamedSharding(mesh, PartitionSpec())) for a in arrays))
   batch, of_axis = _placed(arrays, roles, result)
@@ -73,6 +82,12 @@ def _explicit(function: Callable[..., Any], arrays: Arrays, roles: Roles, result
       return PartitionSpec()
     entries = [*batch[len(batch) + len(role) - a.ndim :], *(of_axis.get(axis, ()) for axis in role)]
     return PartitionSpec(*(entry if entry and size > 1 else None for entry, size in zip(entries, a.shape, strict=True)))
+
+  if closed:
+    laid = [jax.sharding.reshard(a, NamedSharding(mesh, spec(a, r))) for a, r in zip(arrays, roles, strict=True)]
+    if not rows:
+      return function(None, *laid)
+    return _grouped(function, laid, roles, result, mesh, math.prod(mesh.shape[name] for name in rows), rows)
 
   def local(*arrays: Any) -> Any:
     return function(lax.axis_index(rows) * arrays[0].shape[-2] if rows else None, *arrays)
@@ -107,11 +122,21 @@ def _placed(arrays: Arrays, roles: Roles, result: Role, taken: Axes = ()) -> tup
   return batch, of_axis
 
 
-def _grouped(function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, mesh: Any, groups: int) -> Any:
+def _grouped(
+  function: Callable[..., Any],
+  arrays: Arrays,
+  roles: Roles,
+  result: Role,
+  mesh: Any,
+  groups: int,
+  explicit: Axes = (),
+) -> Any:
   def grouped(a: Any, role: Role) -> Any:
     place = a.ndim - len(role)
     if role[:1] == "n" and a.shape[place] > 1:
       return a.reshape(*a.shape[:place], groups, a.shape[place] // groups, *a.shape[place + 1 :])
+    if explicit:
+      return jnp.expand_dims(a, place)
     # Left to itself, the compiler may split the columns, and exchange the matrix.
     whole = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * place, *[None] * len(role))
     return jnp.expand_dims(lax.with_sharding_constraint(a, NamedSharding(mesh, whole)), place)
@@ -124,6 +149,8 @@ def _grouped(function: Callable[..., Any], arrays: Arrays, roles: Roles, result:
   def run(*arrays: jax.Array) -> Any:
     of_groups = [grouped(a, role) for a, role in zip(arrays, roles, strict=True)]
     row_offset = of_groups[0].shape[-2] * jnp.arange(groups, dtype=jnp.int32)
+    if explicit:
+      row_offset = jax.sharding.reshard(row_offset, NamedSharding(mesh, PartitionSpec(explicit)))
     return jax.tree.map(joined, function(row_offset, *of_groups))
 
   return run(*arrays)
@@ -140,7 +167,13 @@ def ring_size(caller: str, axis_name: Any) -> int:
 
 
 def ring_map(
-  caller: str, function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, axis_name: AxisName
+  caller: str,
+  function: Callable[..., Any],
+  arrays: Arrays,
+  roles: Roles,
+  result: Role,
+  axis_name: AxisName,
+  closed: bool = False,
 ) -> Any:
   """``function(*arrays)`` on every device of the ring, each with its part of the rows and of the columns."""
   names = _names(axis_name)
@@ -157,6 +190,10 @@ def ring_map(
       advice = f"Pad to {a.shape[-2] + -a.shape[-2] % size}, and say which of them exist: where for x, where_y for y"
       expected = f"{name} must have a multiple of {size} points, to divide them over the axis {axis_name!r}"
       raise _errors.error(caller, expected, f"{a.shape[-2]} points", advice)
+  if closed:
+    advice = "Call this inside a jax.shard_map, and pass the value into it as an argument; or pass it in args="
+    expected = "on a ring over Explicit axes, f must not close over what lies on the mesh"
+    raise _errors.error(caller, expected, "a function that does", advice)
   batch, _ = _placed(arrays, roles, "", names)
 
   def spec(a: Any, role: Role) -> PartitionSpec:
@@ -173,6 +210,17 @@ def ring_map(
   manual = {*names, *(name for entry in batch for name in entry)}
   specs = [spec(a, role) for a, role in zip(arrays, roles, strict=True)]
   return _on_devices(function, arrays, specs, out, mesh, manual, check_vma=False)
+
+
+def on_a_mesh(*arrays: Any) -> bool:
+  """Whether an array lies on a mesh of several devices, or one is set."""
+  meshes = [jax.typeof(a).sharding.mesh for a in arrays] + [jax.sharding.get_abstract_mesh()]
+  return any(not mesh.empty for mesh in meshes)
+
+
+def on_explicit_axes(*arrays: Any) -> bool:
+  """Whether one of them lies on Explicit axes."""
+  return any(_axes(jax.typeof(a).sharding.mesh, AxisType.Explicit) for a in arrays)
 
 
 def _mesh_of_ring(caller: str, arrays: Arrays, axis_name: AxisName) -> Any:

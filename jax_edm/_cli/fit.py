@@ -157,9 +157,9 @@ def _stages(n: int, dim: int) -> tuple[Stage, Stage]:
   return Stage(500 * times, 0.97, dim, _identity), Stage(100 * times, 0.95, dim, _identity)
 
 
-def _times(reference: int, n: int, most: int) -> int:
-  """How many times ``n`` points fit into the time of ``reference`` points, from 1 to ``most``."""
-  return int(np.clip((reference / n) ** 2, 1, most))
+def _times(reference: int, n: int, limit: int) -> int:
+  """How many times ``n`` points fit into the time of ``reference`` points, from 1 to ``limit``."""
+  return int(np.clip((reference / n) ** 2, 1, limit))
 
 
 def _identity(x: jax.Array) -> jax.Array:

@@ -134,8 +134,11 @@ def _linear_transpose(g: Sequence[Any], *arrays: Any, linear_map: LinearMap, k: 
 def _linear_batch(
   arrays: Arrays, axes: Sequence[Any], *, linear_map: LinearMap, k: int
 ) -> tuple[Arrays, Sequence[int]]:
-  size = next(a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None)
-  moving = [batching.bdim_at_front(a, axis, size) for a, axis in zip(arrays[k:], axes[k:], strict=True)]
+  mapped = [(a, axis) for a, axis in zip(arrays, axes, strict=True) if axis is not None]
+  size = mapped[0][0].shape[mapped[0][1]]
+  # The members of a batch may lie on the devices of a mesh.
+  mesh_axis = next((name for a, axis in mapped if (name := jax.typeof(a).sharding.spec[axis]) is not None), None)
+  moving = [batching.bdim_at_front(a, axis, size, mesh_axis) for a, axis in zip(arrays[k:], axes[k:], strict=True)]
   out = linear(_mapped(linear_map, tuple(axes[:k])), arrays[:k], moving)
   return out, [0] * len(out)
 

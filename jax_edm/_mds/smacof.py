@@ -56,7 +56,7 @@ def smacof(
       of missing distances (shortest-path completion).
     key: for the random starts, from ``jax.random.key``.
     restarts: the number of starts. All but the first are random, and the result with the least stress is returned.
-    max_steps: the most Guttman transforms from each start.
+    max_steps: Guttman transforms from each start, at most.
     tolerance: a start has converged when one step moves the points by less than this, root mean square, relative to
       their spread.
 

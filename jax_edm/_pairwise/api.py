@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax_edm import _errors, _sharding
 from jax_edm._core.derivatives import varying_axes
 from jax_edm._core.edm import check, choose_form, dtypes, point_sets
+from jax_edm._core.points import PointSets
 from jax_edm._pairwise import execution
 from jax_edm._pairwise.problem import PairFunction, Problem, UntracedPairFunction
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, Sum
@@ -217,7 +218,8 @@ class Data(NamedTuple):
 class Plan(NamedTuple):
   """How the sums are made: who computes which rows, with what.
 
-  ``travels`` says which arguments go with the columns around a ring.
+  ``travels`` says which arguments go with the columns around a ring, ``closed`` whether f closes over what lies on
+  Explicit axes.
   """
 
   caller: str
@@ -225,6 +227,7 @@ class Plan(NamedTuple):
   axis_name: AxisName | None
   by: Implementation
   travels: tuple[bool, ...]
+  closed: bool
 
 
 def _request(
@@ -253,7 +256,7 @@ def _request(
   result, compute = dtypes(x, *([] if y is None else [y]))
   form = choose_form(method, BLOCK, BLOCK, d)
   points = point_sets(x, y, data.where, data.where_y, form, compute)
-  function, closed_over = _pair_function(caller, f, points.x, args, implementation)
+  function, closed_over, closed = _pair_function(caller, f, points, args, implementation)
   columns = isinstance(reduction, Sum) and values is not None and values.ndim > 1
   problem = Problem(
     **{field.name: getattr(points, field.name) for field in fields(points)},
@@ -270,22 +273,25 @@ def _request(
   # None takes kernels where a kept result shows that they win (docs/performance.md): there is none yet. XLA's blocks
   # also do where there is nothing to do.
   by = implementation if implementation and all(a.size for a in problem.leaves()[0]) else "xla"
-  # What is not a program of its own may close over what a cached one must not keep.
+  # An untraced function may close over what a cached program must not keep.
   reduce = _reduce if isinstance(function, UntracedPairFunction) else _compiled_reduce
-  out = reduce(problem, reduction, Plan(caller, block_size, axis_name, by, travels))
+  out = reduce(problem, reduction, Plan(caller, block_size, axis_name, by, travels, closed))
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out
 
 
 def _pair_function(
-  caller: str, f: Callable[..., Any], x: jax.Array, args: tuple[jax.Array, ...], implementation: Any
-) -> tuple[PairFunction, tuple[jax.Array, ...]]:
-  """``f``, and what it closes over."""
-  if any(map(varying_axes, (x, *args))):
-    return UntracedPairFunction.of_python(caller, f), ()
+  caller: str, f: Callable[..., Any], points: PointSets, args: tuple[jax.Array, ...], implementation: Any
+) -> tuple[PairFunction, tuple[jax.Array, ...], bool]:
+  """``f``, what it closes over, and whether that lies on Explicit axes."""
+  arrays = (points.x, points.y, *args)
   # Kernels compute in 32 bits, whatever JAX is told; Python's numbers follow.
   with jax.enable_x64(bool(jax.config.read("jax_enable_x64")) and implementation != "pallas"):
-    scalars = [jax.ShapeDtypeStruct((), a.dtype, weak_type=jax.typeof(a).weak_type) for a in (x, *args)]
-    return PairFunction.trace(caller, f, scalars)
+    scalars = [jax.ShapeDtypeStruct((), a.dtype, weak_type=jax.typeof(a).weak_type) for a in (points.x, *args)]
+    function, closed_over = PairFunction.trace(caller, f, scalars)
+  if implementation != "pallas" and (_sharding.on_a_mesh(*arrays, *closed_over) or any(map(varying_axes, arrays))):
+    # The operations of a jaxpr know on which mesh they were traced, and a device of a shard_map is on another one.
+    return UntracedPairFunction.of_python(caller, f), (), _sharding.on_explicit_axes(*closed_over)
+  return function, closed_over, _sharding.on_explicit_axes(*closed_over)
 
 
 def _reduce(problem: Problem, reduction: Reduction, plan: Plan) -> jax.Array:
@@ -296,13 +302,14 @@ def _reduce(problem: Problem, reduction: Reduction, plan: Plan) -> jax.Array:
     return execution.reduce(problem.with_leaves(arrays, row_offset), reduction, plan.block_size, plan.by)
 
   if plan.axis_name is None:
-    return _sharding.shard_rows(plan.caller, of_rows, arrays, roles, result, cut=True, kernel=plan.by == "pallas")
+    kernel = plan.by == "pallas"
+    return _sharding.shard_rows(plan.caller, of_rows, arrays, roles, result, True, kernel, plan.closed)
 
   def on_ring(*arrays: jax.Array) -> jax.Array:
     ring = execution.Ring(plan.caller, plan.axis_name, plan.travels)  # type: ignore[arg-type]
     return execution.reduce_on_ring(problem.with_leaves(arrays), reduction, plan.block_size, plan.by, ring)
 
-  return _sharding.ring_map(plan.caller, on_ring, arrays, roles, result, plan.axis_name)
+  return _sharding.ring_map(plan.caller, on_ring, arrays, roles, result, plan.axis_name, plan.closed)
 
 
 _compiled_reduce = jax.jit(_reduce, static_argnums=(1, 2))

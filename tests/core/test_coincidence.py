@@ -10,6 +10,7 @@ import oracle
 from jax_edm import distances, edm, edm_jvp, edm_vjp
 from jax_edm._core import distance
 from jax_edm._core.distance import Form
+from transformations import quick_jit
 
 EPS = float(np.finfo(np.float32).eps)
 METHODS = (None, "difference", "gram")
@@ -22,7 +23,7 @@ def cloud(rng, n, d, offset=0.0):
 
 def of_each_method(f):
   """``f(method, *arrays)`` of all ``METHODS``, in one program."""
-  return jax.jit(lambda *arrays: [f(method, *arrays) for method in METHODS])
+  return quick_jit(lambda *arrays: [f(method, *arrays) for method in METHODS])
 
 
 @pytest.mark.parametrize("d", [2, 20, 128, 768])
@@ -143,13 +144,13 @@ def test_a_pair_that_coincides_contributes_nothing(n, d, rng):
   """Its entry of the cotangent does not matter, to the last bit, in one set and in two; nor do its points' tangents."""
   x, y, v, g = cloud(rng, n, d), cloud(rng, n, d), cloud(rng, n, d), cloud(rng, n, n)
   x[7] = y[7] = x[2]
-  vjp = jax.jit(lambda g: (edm_vjp(x, g), edm_vjp(x, g, y)))
+  vjp = quick_jit(lambda g: (edm_vjp(x, g), edm_vjp(x, g, y)))
   g[2, 7] = 0
   rest = vjp(g)
   for value in (1e10, np.inf, np.nan):
     g[2, 7] = value
     jax.tree.map(np.testing.assert_array_equal, vjp(g), rest)
-  of_one, of_two = jax.jit(lambda v, w: (edm_jvp(x, v), edm_jvp(x, v, y, w)))(v, 1e10 * v[::-1])
+  of_one, of_two = quick_jit(lambda v, w: (edm_jvp(x, v), edm_jvp(x, v, y, w)))(v, 1e10 * v[::-1])
   for tangent in (of_one, of_two):
     assert tangent[2, 7] == 0
     assert np.count_nonzero(tangent[3]) >= n - 1
@@ -173,7 +174,7 @@ def test_derivatives_of_distances_at_coincident_points(n, d, method, rng):
   def scanned(x):
     return lax.scan(lambda total, x: (total + loss(x), None), 0.0, x[None])[0]
 
-  @jax.jit
+  @quick_jit
   def results(x, v):
     return {
       "vjp": jax.vjp(r, x)[1](jnp.ones(same.shape, jnp.float32)),

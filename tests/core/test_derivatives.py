@@ -50,9 +50,12 @@ def test_float32_without_jit(case, names):
     check_cases(ALL[name], [case._replace(dtype=jnp.float32)], jit=lambda run: run)
 
 
-@pytest.mark.parametrize("f", [edm, distances])
-@pytest.mark.parametrize("name", ["jvp", "value_and_grad", "grad of vmap", "forward over reverse"])
-def test_where_compilers_fuse(name, f):
+@pytest.mark.parametrize(
+  ("f", "name"),
+  [(edm, "jvp"), (edm, "value_and_grad"), (edm, "grad of vmap"), (edm, "forward over reverse")]
+  + [(distances, "grad of vmap"), (distances, "forward over reverse")],
+)
+def test_where_compilers_fuse(f, name):
   """Larger sets in float32, compiled as users compile."""
   shapes = [((64, 3),), ((96, 20),), ((37, 3), (53, 3)), ((37, 20), (53, 20))]
   check_cases(ALL[name], [Case(f, s, jnp.float32) for s in shapes], jax.jit)

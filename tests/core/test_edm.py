@@ -60,7 +60,7 @@ def test_values_without_jit(rng):
   assert_values([one_method(x, y)], x, y)
 
 
-@pytest.mark.parametrize(("n", "d"), [(1, 3), (16, 40), (31, 3), (64, 17), (257, 1), (257, 3), (257, 40)])
+@pytest.mark.parametrize(("n", "d"), [(1, 3), (16, 40), (31, 3), (257, 1), (257, 40)])
 def test_one_set_is_symmetric_with_a_zero_diagonal_to_the_last_bit(n, d, rng):
   @jax.jit
   def matrices(x):
@@ -84,9 +84,7 @@ def test_products_are_mirrored_where_the_hardware_promises_no_symmetry():
     assert "transpose" in lowered(lowering_platforms=(platform,)).as_text().split("dot_general")[-1]
 
 
-@pytest.mark.parametrize(
-  ("n", "m", "d"), [(0, 0, 0), (0, 4, 3), (4, 0, 3), (4, 5, 0), (1, 1, 1), (3, 1, 1), (0, 0, 20), (0, 40, 20)]
-)
+@pytest.mark.parametrize(("n", "m", "d"), [(0, 0, 0), (0, 4, 3), (4, 0, 3), (4, 5, 0), (1, 1, 1), (0, 40, 20)])
 def test_empty_and_single(n, m, d):
   def of_each(f, method):
     def total(x, y):
@@ -97,7 +95,7 @@ def test_empty_and_single(n, m, d):
 
   x, y = jnp.ones((n, d)), jnp.zeros((m, d))
   all_of_them = [of_each(f, method) for f in (edm, distances) for method in METHODS]
-  for k, (of_two, of_one, gradients, gradient) in enumerate(jax.jit(lambda *z: [f(*z) for f in all_of_them])(x, y)):
+  for k, (of_two, of_one, gradients, gradient) in enumerate(quick_jit(lambda *z: [f(*z) for f in all_of_them])(x, y)):
     np.testing.assert_allclose(of_two, np.full((n, m), d if k < 3 else d**0.5), rtol=1e-6)
     np.testing.assert_array_equal(of_one, np.zeros((n, n)))
     assert [g.shape for g in gradients] == [x.shape, y.shape]
@@ -127,7 +125,7 @@ def test_dtypes(either_precision, rng):
       results["gradient"] = jax.grad(lambda x: sum(f(x, y).astype(jnp.float32).sum() for f in (edm, distances)))(x)
     return results
 
-  compiled = jax.jit(lambda points: {name: of_each(name, *z) for name, z in points.items()})
+  compiled = quick_jit(lambda points: {name: of_each(name, *z) for name, z in points.items()})
   for name, results in compiled(points).items():
     x, y = points[name]
     expected = jnp.result_type(x, float)
@@ -158,7 +156,7 @@ def test_batches_broadcast(n, rng):
   y = rng.normal(size=(3, 5, 4)).astype(np.float32)
   where = rng.random((2, 1, n)) > 0.4
 
-  @jax.jit
+  @quick_jit
   def matrices(x, y, where):
     of_each = [
       (edm(x, y, method=m), edm(x, method=m), edm(x, y, where=where, method=m), edm(x, y, where=where[0, 0], method=m))

@@ -1,17 +1,14 @@
 """Points, matrices and checks that the tests of this folder share."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from transformations import UNOPTIMISED
 
 import oracle
+from transformations import quick_jit
 
 EPS = float(np.finfo(np.float32).eps)
 STEP = 1e-5  # of central differences
-compiled = partial(jax.jit, compiler_options=UNOPTIMISED)
 
 TRIANGLE = np.array([[0, 0], [1, 0], [0.5, 0.75**0.5]])
 SQUARE = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
@@ -49,7 +46,7 @@ def check_both_orders(f, cases, atol):
   Returns the first derivatives by central differences, which are not to be small.
   """
 
-  @compiled
+  @quick_jit
   def everything(s, case):
     own = lambda s: f(s, *case)  # noqa: E731
     (value, gradient), (tangent, second) = jax.jvp(jax.value_and_grad(own), (s,), (jnp.ones_like(s),))

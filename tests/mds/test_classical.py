@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mds_problems import CUBE, EPS, GRID, RANDOM, SQUARE, TRIANGLE, check_both_orders, compiled, symmetric
 
 import oracle
 from jax_edm import classical_mds, edm, gram_from_edm
+from mds_problems import CUBE, EPS, GRID, RANDOM, SQUARE, TRIANGLE, check_both_orders, symmetric
+from transformations import quick_jit
 
 N = 12  # points of each case below: those of the figure, more than once or with its centre
 
@@ -58,7 +59,7 @@ def test_plain_autodiff_would_not_do(dim, rng):
     points = vectors[:, -dim:] * jnp.sqrt(values[-dim:])
     return (w * jnp.sin(edm(points))).sum()
 
-  gradients = compiled(lambda D, w: (jax.grad(measure)(D, w, dim), jax.grad(plain)(D, w)))
+  gradients = quick_jit(lambda D, w: (jax.grad(measure)(D, w, dim), jax.grad(plain)(D, w)))
   is_right = []
   for x in FIGURES[dim]:
     found, other = gradients(oracle.edm(x).astype(np.float32), rng.normal(size=(N, N)).astype(np.float32))
@@ -102,14 +103,14 @@ def test_mds_of_what_is_no_edm(rng):
   assert found.negative_count == negative > 0
   np.testing.assert_array_equal(found.points[:, 5 - negative :], 0)
   np.testing.assert_allclose(found.points.T @ found.points, np.diag(np.maximum(values[:5], 0)), atol=1e-12)
-  assert bool(jnp.isfinite(compiled(jax.grad(lambda D: measure(D, D, 5)))(D)).all())
+  assert bool(jnp.isfinite(quick_jit(jax.grad(lambda D: measure(D, D, 5)))(D)).all())
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_mds_where_there_is_no_derivative(dim, rng):
   """A kept and a dropped eigenvalue coincide, or a kept one is zero, or all are: finite."""
 
-  @compiled
+  @quick_jit
   def gradient_and_second(D, w):
     return jax.jvp(jax.grad(lambda D: measure(D, w, dim)), (D,), (w + w.T,))
 
@@ -137,7 +138,7 @@ def test_mds_in_a_scan_and_in_batches(rng):
     "leading axes": lambda D: jnp.cos(jnp.sin(edm(classical_mds(D, 2).points)).sum((1, 2))).sum(),
   }
   (expected, expected_hvp), *others = (
-    compiled(lambda D: (f(D), jax.jvp(jax.grad(f), (D,), (v,))[1]))(D)  # noqa: B023
+    quick_jit(lambda D: (f(D), jax.jvp(jax.grad(f), (D,), (v,))[1]))(D)  # noqa: B023
     for f in functions.values()
   )
   for value, hvp in others:

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mds_problems import EPS, GRID, compiled, symmetric
 
 import oracle
 from jax_edm import edm, edm_from_gram, embedding_dimension, gram_from_edm, is_edm
+from mds_problems import EPS, GRID, symmetric
+from transformations import quick_jit
 
 
 def test_gram_and_edm_are_inverses(rng):
@@ -34,7 +35,7 @@ def test_derivatives_of_gram_and_edm(rng):
     (gram_from_edm, lambda g: -J @ g @ J / 2),
     (edm_from_gram, lambda g: np.diag(g.sum(1) + g.sum(0)) - g - g.T),
   ):
-    bar, tangent, value = compiled(lambda a, v: (jax.vjp(f, a)[1](v)[0], jax.jvp(f, (a,), (v,))[1], f(v)))(a, v)  # noqa: B023
+    bar, tangent, value = quick_jit(lambda a, v: (jax.vjp(f, a)[1](v)[0], jax.jvp(f, (a,), (v,))[1], f(v)))(a, v)  # noqa: B023
     np.testing.assert_allclose(bar, adjoint(v), atol=1e-5)
     np.testing.assert_allclose(tangent, value, atol=1e-5)
 
@@ -43,7 +44,7 @@ def test_derivatives_of_gram_and_edm(rng):
 def test_edms_are_edms(n, d, rng):
   x = rng.normal(size=(n, d)).astype(np.float32)
   D = jnp.stack([edm(x, method=method) for method in (None, "difference", "gram")])
-  found, dimension = compiled(lambda D: (is_edm(D), embedding_dimension(D)))(D)
+  found, dimension = quick_jit(lambda D: (is_edm(D), embedding_dimension(D)))(D)
   np.testing.assert_array_equal(found, True)
   np.testing.assert_array_equal(dimension, min(d, n - 1))
 

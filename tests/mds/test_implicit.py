@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mds_problems import check_both_orders, compiled, incomplete, symmetric
 
 from conftest import x64
 from jax_edm import edm, smacof
+from mds_problems import check_both_orders, incomplete, symmetric
+from transformations import quick_jit
 
 # n, d, noise, missing, and whether there are weights
 CASES = {"complete": (7, 2, 0.1, 0.0, False), "weighted": (11, 2, 0.1, 0.3, True), "on a line": (8, 1, 0.02, 0.0, True)}
@@ -53,17 +54,17 @@ def test_derivatives_in_float32_and_through_a_scan(rng):
     return (c * edm(smacof(t, 2, weights=w, **options).points)).sum()
 
   with x64(True):
-    precise = compiled(jax.grad(lambda t: measure(t, w, max_steps=20_000, tolerance=1e-13)))(t)
+    precise = quick_jit(jax.grad(lambda t: measure(t, w, max_steps=20_000, tolerance=1e-13)))(t)
   t, w, dt = (a.astype(np.float32) for a in (t, w, dt))
   single = lambda t: measure(t, w, max_steps=5000)  # noqa: E731
   scanned = lambda t: jnp.sin(jax.lax.scan(lambda _, t: (None, single(t)), None, t[None])[1]).sum()  # noqa: E731
-  value, (gradient, hvp) = compiled(
+  value, (gradient, hvp) = quick_jit(
     lambda t: (single(t), jax.jvp(jax.grad(lambda t: jnp.sin(single(t))), (t,), (dt,)))
   )(t)
   expected = np.cos(value) * np.asarray(precise)
   np.testing.assert_allclose(gradient, expected, atol=2e-2 * np.abs(expected).max())
-  np.testing.assert_allclose(compiled(jax.grad(scanned))(t), gradient, atol=1e-2 * np.abs(expected).max())
-  hvp_of_the_scan = compiled(lambda t: jax.jvp(jax.grad(scanned), (t,), (dt,))[1])
+  np.testing.assert_allclose(quick_jit(jax.grad(scanned))(t), gradient, atol=1e-2 * np.abs(expected).max())
+  hvp_of_the_scan = quick_jit(lambda t: jax.jvp(jax.grad(scanned), (t,), (dt,))[1])
   if jax.__version_info__ >= (0, 11):
     np.testing.assert_allclose(hvp_of_the_scan(t), hvp, atol=5e-2 * np.abs(hvp).max())
   else:  # JAX drops the rule there, and must not find a zero in its place

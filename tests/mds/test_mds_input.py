@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mds_problems import EPS, GRID, RANDOM, changed
 
 import oracle
 from conftest import x64
@@ -22,6 +21,7 @@ from jax_edm import (
   smacof,
   stress,
 )
+from mds_problems import EPS, GRID, RANDOM, changed
 
 X = np.asarray(RANDOM[:6, :2], np.float32)
 D = np.asarray(oracle.edm(X), np.float32)

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mds_problems import RANDOM, SQUARE, check_both_orders, compiled
 from scipy.spatial import procrustes as scipy_procrustes
 
 from jax_edm import procrustes
+from mds_problems import RANDOM, SQUARE, check_both_orders
+from transformations import quick_jit
 
 
 def best_motion(x, y, scale, reflection):
@@ -106,7 +107,7 @@ def test_derivatives(name, scale, rng):
 def test_what_leaves_the_motion_open(rng):
   """One point, points that coincide, points on a line: proper, finite in every derivative; the fit is exact."""
 
-  @compiled
+  @quick_jit
   def everything(x, y):
     gradient = jax.grad(lambda x: procrustes(x, y, scale=True).aligned[0].sum() + procrustes(x, y).rmsd)
     return procrustes(x, y, scale=True), *jax.jvp(gradient, (x,), (x + 1,))

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mds_problems import EPS, guttman_by_definition, incomplete, stress_by_definition
 
 import oracle
 from benchmarks import points
 from jax_edm import classical_mds, distances, edm, smacof, stress
+from mds_problems import EPS, guttman_by_definition, incomplete, stress_by_definition
 
 
 @pytest.mark.parametrize(("n", "dim"), [(12, 3), (4, 3), (2, 1), (30, 2)])

@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from jax_edm import guttman_inverse, guttman_transform, stress
 from mds_problems import (
   EPS,
   check_both_orders,
-  compiled,
   guttman_by_definition,
   incomplete,
   pseudoinverse_of_laplacian,
   stress_by_definition,
 )
-
-from jax_edm import guttman_inverse, guttman_transform, stress
+from transformations import quick_jit
 
 
 @pytest.mark.parametrize("squared", [False, True])
@@ -69,7 +69,7 @@ def test_a_zero_distance_counts_and_a_missing_one_does_not():
   t = jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0], [1.0, 2.0, 0.0]])
   assert stress(x, t) == 9 + 4 + 4
   run = lambda x, t, w: stress(x, t, weights=w)  # noqa: E731
-  derivatives = compiled(lambda *args: (jax.grad(run, (0, 1, 2))(*args), jax.hessian(run)(*args)))
+  derivatives = quick_jit(lambda *args: (jax.grad(run, (0, 1, 2))(*args), jax.hessian(run)(*args)))
   w = jnp.ones((3, 3)).at[0, 1].set(0).at[1, 0].set(0)
   for missing in (0.0, jnp.nan, jnp.inf):
     t = t.at[0, 1].set(missing).at[1, 0].set(missing)

@@ -13,17 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.pallas import tpu as mosaic
+from jax.experimental.pallas import tpu
 
 from conftest import x64
 from jax_edm import pairwise_logsumexp, pairwise_sum
-from transformations import UNOPTIMISED
+from jax_edm._pairwise.pallas import rule
+from jax_edm._pairwise.pallas.backend import Backend
+from jax_edm._pairwise.pallas.mosaic import Mosaic
+from jax_edm._pairwise.pallas.triton import Triton
+from transformations import quick_jit
 
 EPS = float(np.finfo(np.float32).eps)
-unoptimised = partial(jax.jit, compiler_options=UNOPTIMISED)  # for what LLVM has no part in
-SIDES = {"mosaic": (16, 8), "triton": (16, 32)}  # of tiles, so small that there are several
-
-
 @dataclass(frozen=True)
 class Implementation:
   """``pairwise_sum`` and ``pairwise_logsumexp``, and what holds for this implementation alone.
@@ -45,7 +45,7 @@ class Implementation:
 
   def jit(self, f):
     """As users compile; of kernels, whose interpreter is none of ours, without LLVM's passes."""
-    return jax.jit(f) if self.name == "xla" else unoptimised(f)
+    return jax.jit(f) if self.name == "xla" else quick_jit(f)
 
 
 def of_kernels(route):
@@ -71,27 +71,28 @@ def sums(request):
     yield IMPLEMENTATIONS[request.param]
 
 
+def backend(name, interpret=True):
+  """With tiles so small that there are several."""
+  return Mosaic((16, 8), interpret) if name == "mosaic" else Triton((16, 32), interpret=interpret)
+
+
 @contextlib.contextmanager
 def interpreted(name):
-  """Kernels run on this machine, by the route of that name; it fails where no kernel, or another one, has run."""
+  """Kernels run on this machine, by the backend of that name; it fails where no kernel, or another one, has run."""
   if name == "xla":
     yield
     return
-  from jax_edm._pairwise.pallas import hardware, rule
+  seen, run = set(), Backend.run
 
-  routes = set()
-  run = hardware.On.run
-
-  def seen(on, *args):
-    routes.add(on.route)
-    return run(on, *args)
+  def run_and_note(self, *args):
+    seen.add(type(self).__name__.lower())
+    return run(self, *args)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(hardware, "SIDES", SIDES)
-    patch.setattr(hardware.On, "run", seen)
-    patch.setattr(rule, "INTERPRETED", (name, True))
+    patch.setitem(rule.BACKENDS, "cpu", backend(name))
+    patch.setattr(Backend, "run", run_and_note)
     yield
-  assert routes == {name}
+  assert seen == {name}
 
 
 @contextlib.contextmanager
@@ -103,9 +104,7 @@ def in_widest(sums):
 
 def with_memory_of_a_tpu(patch):
   """As on a TPU: unwritten memory holds NaN, reads out of bounds and races raise. It runs in no program but its own."""
-  from jax_edm._pairwise.pallas import hardware, rule
-
-  on = hardware.On("mosaic", mosaic.InterpretParams(detect_races=True))
+  on = backend("mosaic", tpu.InterpretParams(detect_races=True))
 
   def of_kernel(kernel):
     @jax.custom_vjp
@@ -113,12 +112,11 @@ def with_memory_of_a_tpu(patch):
       return list(kernel.run(on, arrays))
 
     def back(arrays, g):
-      moving = [i for i, a in enumerate(arrays) if jnp.issubdtype(a.dtype, jnp.inexact)]
-      bars = dict(zip(moving, kernel.pull(on, arrays, g, moving), strict=False))  # not a value that is known
-      return tuple(bars.get(i) for i in range(len(arrays)))
+      argnums = [i for i, a in enumerate(arrays) if jnp.issubdtype(a.dtype, jnp.inexact)]
+      cotangents = dict(zip(argnums, kernel.vjp(on, arrays, g, argnums), strict=False))  # not of a value that is known
+      return tuple(cotangents.get(i) for i in range(len(arrays)))
 
     run.defvjp(lambda *arrays: (run(*arrays), arrays), back)
     return run
 
-  patch.setattr(hardware, "SIDES", SIDES)
   patch.setattr(rule, "kernel_p", SimpleNamespace(bind=lambda *arrays, kernel: of_kernel(kernel)(*arrays)))

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import in_widest, unoptimised
+from implementations import in_widest
 from implementations import sums as sums
 
 from conftest import x64
 from jax_edm import pairwise_logsumexp, pairwise_sum
-from transformations import naive_edm
+from transformations import naive_edm, quick_jit
 
 N = 11
 
@@ -52,13 +52,13 @@ def test_against_a_naive_formula(kind, sums, rng):
   everywhere, here = np.ones(N, bool), np.arange(N) % 4 != 2
   order = 2 if sums.name == "xla" else 1
   with x64(True):
-    reference = unoptimised(lambda *z: derivatives(lambda x, t: naive(kind, x, t, z[3]), order)(*z[:3]))
+    reference = quick_jit(lambda *z: derivatives(lambda x, t: naive(kind, x, t, z[3]), order)(*z[:3]))
     expected = [reference(x, t, v, where) for where in (everywhere, here)]
   with in_widest(sums) as dtype:
     error = 2048 * float(np.finfo(dtype).eps)
     for block in sums.blocks:
 
-      @unoptimised
+      @quick_jit
       def run(x, t, v, where, block=block):
         return derivatives(lambda x, t: ours(sums, kind, x, t, where, block), order)(x, t, v)
 

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from implementations import EPS, in_widest
+import pytest
+from implementations import EPS
 from implementations import sums as sums
 
 import oracle
+from conftest import x64
 from jax_edm import pairwise_logsumexp
 
 
@@ -39,19 +41,22 @@ def test_over_any_range(sums, rng):
     np.testing.assert_allclose(of_x / scale, oracle.vjp(-softmax, x, y)[0], atol=error)
 
 
-def test_weights_of_any_finite_size(sums, rng):
+@pytest.mark.parametrize("bits", [32, 64])
+def test_weights_of_any_finite_size(bits, sums, rng):
   """From the smallest normal numbers to the largest, values and gradients: the weight itself has its derivative."""
-  with in_widest(sums) as dtype:
-    small, large = (1e-38, 3e38) if dtype is np.float32 else (1e-307, 1e308)
-    x, y = rng.normal(size=(5, 3)).astype(dtype), rng.normal(size=(6, 3)).astype(dtype)
-    squared, eps = oracle.edm(x, y), float(np.finfo(dtype).eps)
-    every = {
-      "all large": np.full(6, large),
-      "all small": np.full(6, small),
-      "some of each": np.array([small, 1.0, large, small, 1e-20, 0.5 * large]),
-      "small and none": np.array([small, 0, 0, small, 2 * small, 0]),
-      "large and none": np.array([large, 0, 0, large, large / 2, 0]),
-    }
+  dtype, small, large = (np.float32, 1.2e-38, 3e38) if bits == 32 else (np.float64, 1e-307, 1e308)
+  if not np.can_cast(dtype, sums.widest):
+    return
+  x, y = rng.normal(size=(5, 3)).astype(dtype), rng.normal(size=(6, 3)).astype(dtype)
+  squared, eps, tiny, huge = oracle.edm(x, y), *(float(v) for v in (np.finfo(dtype).eps, np.finfo(dtype).tiny, large))
+  every = {
+    "all large": np.full(6, large),
+    "all small": np.full(6, small),
+    "some of each": np.array([small, 1.0, large, small, 1e-20, 0.5 * large]),
+    "small and none": np.array([small, 0, 0, small, 2 * small, 0]),
+    "large and none": np.array([large, 0, 0, large, large / 2, 0]),
+  }
+  with x64(bits == 64):
 
     @sums.jit
     def run(x, y, w):
@@ -70,7 +75,6 @@ def test_weights_of_any_finite_size(sums, rng):
         np.testing.assert_allclose(a, e, atol=256 * eps * np.abs(e).max(), err_msg=name)
       with np.errstate(over="ignore"):
         wanted = np.exp(-squared - expected[:, None]).sum(0)  # may be more, or less, than the dtype holds
-      tiny, huge = (float(v) for v in (np.finfo(dtype).tiny, np.finfo(dtype).max))
       held = wanted < huge / 4  # five terms, of which each may be too small
       np.testing.assert_allclose(of_w[held], wanted[held], rtol=512 * eps, atol=8 * tiny, err_msg=name)
       assert not np.isnan(of_w).any(), name

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import IMPLEMENTATIONS, in_widest, interpreted, unoptimised
+from implementations import IMPLEMENTATIONS, in_widest, interpreted
 from implementations import sums as sums
 
 import oracle
 from conftest import x64
-from transformations import naive_edm
+from transformations import naive_edm, quick_jit
 
 # The reduction, the sets, the coordinates; of one set a sum without an argument of pairs is made in tiles.
 WAYS = {
@@ -64,10 +64,10 @@ def test_what_is_missing_reaches_nothing(name, way, rng):
   kept = {"x": (here,), "y": (here_y,), "T": np.ix_(here, here_y), "v": (here_y,)}
   short = {key: full[key][kept[key]] for key in full}
   with x64(True):
-    expected_out, expected = unoptimised(lambda p: derivatives(lambda *z: naive(way, *z), p, order))(short)
+    expected_out, expected = quick_jit(lambda p: derivatives(lambda *z: naive(way, *z), p, order))(short)
   masks = {"where": here} | ({"where_y": here_y} if sets == 2 else {})
   with in_widest(sums) as dtype, interpreted(name):
-    run = unoptimised(lambda p: derivatives(lambda p, theta: ours(sums, way, p, theta, masks), p, order))
+    run = quick_jit(lambda p: derivatives(lambda p, theta: ours(sums, way, p, theta, masks), p, order))
     for padding in (np.nan, np.inf, -np.inf, 1e30):  # data: one program
       padded = {key: np.full_like(a, padding) for key, a in full.items()}
       for key, a in padded.items():
@@ -108,7 +108,7 @@ def test_f_may_be_singular_where_nothing_is(sets, sums, rng):
   options = {} if sets == 2 else {"diagonal": False}
   args = {name: (np.full((n, m), t, np.float32), np.full((1, m), t, np.float32)) for name, (_, t) in SINGULAR.items()}
 
-  @unoptimised
+  @quick_jit
   def run(x, y, args):
     def total(f, x, y, t):
       return sums.sum(f, x, y if sets == 2 else None, args=(t,), block_size=4, **masks, **options).sum()
@@ -140,7 +140,7 @@ def test_what_is_missing_has_no_derivative_of_its_own(sums, rng):
   x = (0.2 * rng.normal(size=(5, 3))).astype(np.float32)  # distances below 1
   here = np.array([True, True, True, False, True])
 
-  @unoptimised
+  @quick_jit
   def run(x):
     def slope(**options):
       return jax.grad(lambda t: sums.sum(lambda D: (t - D) ** 0.5, x, **options).sum())(1.0)

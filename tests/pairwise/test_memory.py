@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jax_edm import nearest, pairwise_logsumexp, pairwise_sum
-from transformations import UNOPTIMISED
+from transformations import quick_jit
 
 N = 16384  # N * N floats are a gigabyte
 # MiB, of each mode.
@@ -15,7 +15,7 @@ LIMITS = {"forward": 24, "gradient": 100, "jvp": 80, "hvp": 128, "grad of grad":
 def temporaries(f, *shapes):
   """MiB."""
   arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-  return jax.jit(f).lower(*arrays).compile(UNOPTIMISED).memory_analysis().temp_size_in_bytes / 2**20
+  return quick_jit(f).lower(*arrays).compile().memory_analysis().temp_size_in_bytes / 2**20
 
 
 def modes(reduction, sets, block=None, outer=lambda sums: sums):

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import EPS, IMPLEMENTATIONS, KERNELS, UNOPTIMISED, interpreted
+from implementations import EPS, IMPLEMENTATIONS, KERNELS, interpreted
 from implementations import sums as sums
 
 import oracle
 from conftest import equations, x64
 from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
+from transformations import quick_jit
 
 ALL = list(definitions.VARIANTS)
 # (n, m, d, method, block_size), and the variants: blocks and tiles that divide n and that do not, of one row, of all.
@@ -280,6 +281,6 @@ def test_the_gradient_runs_the_hand_derived_rule_in_each_block():
   def loss(x):
     return pairwise_sum(lambda D: jnp.exp(-D), x, block_size=16).sum()
 
-  text = jax.jit(jax.grad(loss)).lower(jnp.ones((64, 3))).compile(UNOPTIMISED).as_text()
+  text = quick_jit(jax.grad(loss)).lower(jnp.ones((64, 3))).compile().as_text()
   assert "edm_adjoint" in text
   assert "edm_bilinear" not in text

@@ -12,11 +12,11 @@ ONE_SET, TWO_SETS = ((8, 3),), ((8, 3), (5, 3))
 
 
 def energy(x, y=None, method=None):
-  return pairwise_sum(lambda D: jnp.exp(-D), x, y, method=method, block_size=3)
+  return pairwise_sum(lambda D: jnp.exp(-D), x, y, method=method, block_size=2)
 
 
 def soft_minimum(x, y=None, method=None):
-  return pairwise_logsumexp(lambda D: -2 * D, x, y, method=method, block_size=3)
+  return pairwise_logsumexp(lambda D: -2 * D, x, y, method=method, block_size=2)
 
 
 def naive_energy(x, y=None):

@@ -43,8 +43,9 @@ class ByXla(Protocol):
 
 def reduce(problem: Problem, reduction: Reduction, by_xla: ByXla) -> jax.Array:
   """``reduction`` of all pairs, by kernels; ``by_xla(problem, reduction)`` is the same by XLA."""
-  _check(problem.f.caller, problem.x, problem.y, *_present(*problem.args, problem.values))
-  problem = separate(problem)
+  args = tuple(map(_narrowed, _present(*problem.args)))
+  _check(problem.f.caller, problem.x, problem.y, *args, *_present(problem.values))
+  problem = separate(replace(problem, args=args))
   if isinstance(reduction, Sum):
     return _total(problem, partial(by_xla, reduction=Sum()))
   if isinstance(reduction, ScaledTotal):
@@ -74,7 +75,7 @@ def _total(problem: Problem, by_xla: Callable[[Problem], jax.Array], value: jax.
     return arrays[count:] if len(arrays) > count else [sweeps.total(rebuild(arrays), backend)]
 
   def vjp(backend: Backend, arrays: Arrays, g: Arrays, argnums: Sequence[int]) -> Arrays:
-    wanted = [names[i] for i in argnums]
+    wanted = [names[i] for i in argnums if i < count]  # a known value has no derivative
     cotangents = sweeps.vjp(rebuild(arrays[:count]), backend, g[0], wanted)
     return [cotangents[name] for name in wanted]
 
@@ -110,6 +111,8 @@ def _on_scale(problem: Problem, row_max: jax.Array) -> Problem:
     # A sweep may round otherwise than the one that found the scale: at 1e30 the last digit is 1e23, whose exp is inf.
     above = terms - finite(row_max) + (0 if weight is None else log_size(weight, terms))
     above = jnp.where((above > 0) & (above < jnp.inf), above, 0)
+    if weight is not None:  # a term without weight is not on the scale
+      above = jnp.where(weight == 0, 0, above)
     return weighted_exponentials(terms - lax.stop_gradient(above), weight, row_max)
 
   scaled = replace(problem, args=(row_max[:, None], *weights, *problem.args), values=None, row_max=None)
@@ -186,7 +189,7 @@ def separate(problem: Problem) -> Problem:
       expected = 'with implementation="pallas" f may close over numbers, and take entries of arrays'
       advice = f"Add terms in a Python loop, a[k] of each k, or take {XLA}"
       raise _errors.error(caller, expected, f"an array of shape {a.shape} that meets D as a whole", advice)
-  args = (*map(_narrowed, _present(*problem.args)), *(a.reshape(1, 1) for a in numbers))
+  args = (*problem.args, *(a.reshape(1, 1) for a in numbers))
   return replace(problem, f=PairFunction.of(caller, of_pair), args=args, closed_over=())
 
 

@@ -60,13 +60,17 @@ def scaled(problem: Problem, backend: Backend) -> tuple[jax.Array, jax.Array]:
   tiles = _Tiles(problem, backend)
 
   def tile(refs: TileReferences) -> Tile:
-    exponents = terms = tiles.masked(refs, tiles.f(*tiles.read(refs)), LOWEST)
-    if problem.values is not None:
-      weights = refs.input_side.read("values").T
-      exponents = jnp.where((weights == 0) & (exponents == exponents), LOWEST, exponents)  # NaN stays NaN
-      terms = jnp.where(weights == 0, LOWEST, terms + log_size(weights, terms))
-    row_max = jnp.max(terms, 0, keepdims=True)
-    return Tile([row_max, tiles.weighted_sum(refs, jnp.exp(exponents - finite(row_max)), "values")])
+    exponents = tiles.masked(refs, tiles.f(*tiles.read(refs)), LOWEST)
+    if problem.values is None:
+      row_max = jnp.max(exponents, 0, keepdims=True)
+      return Tile([row_max, jnp.sum(jnp.exp(exponents - finite(row_max)), 0, keepdims=True)])
+    weights = refs.input_side.read("values").T
+    size = log_size(weights, exponents)
+    row_max = jnp.max(jnp.where(weights == 0, LOWEST, exponents + size), 0, keepdims=True)
+    # The size of a weight is part of the exponent, so that nothing overflows; NaN without weight stays NaN.
+    terms = jnp.where(weights < 0, -1.0, 1.0) * jnp.exp(exponents - finite(row_max) + size)
+    terms = jnp.where((weights == 0) & (exponents == exponents), 0, terms)
+    return Tile([row_max, jnp.sum(terms, 0, keepdims=True)])
 
   def merge(old: Arrays, new: Arrays) -> list[jax.Array]:
     row_max = jnp.maximum(old[0], new[0])
@@ -267,10 +271,11 @@ class _Tiles:
       out = lax.fori_loop(1, self.chunks, lambda c, out: out + of_chunk(c), out)
     if not self.products:
       return out
-    scale = refs.output_side.read("squares") + refs.input_side.read("squares").T
-    squared = scale - 2 * out
-    error = (4 + self.d**0.5) * float(jnp.finfo(squared.dtype).eps)
-    return distance._where(squared < error * scale, 0, squared)
+    # As ``distance.expanded`` has it, with the squares as a column and a row.
+    of_input, of_output = refs.input_side.read("squares").T, refs.output_side.read("squares")
+    error = (4 + self.d**0.5) * float(jnp.finfo(jnp.float32).eps)
+    squared = (of_input - out) + (of_output - out)
+    return jnp.where(squared < error * of_input + error * of_output, 0, squared)
 
   def _weighted_differences(self, refs: TileReferences, g: jax.Array, c: Index) -> list[jax.Array]:
     """``sum_b g_ba (a - b)``, for the coordinates of a chunk."""

@@ -5,7 +5,7 @@ in registers.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -65,10 +65,8 @@ class Triton(Backend):
   def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[Any]) -> None:
     i, c = pl.program_id(0), pl.program_id(1)
     (b, a), (to_sums, to_chunk, to_pairs) = tiling.shape, sweep.split(outputs)
-
-    def once(write: Callable[[], None]) -> None:
-      """What does not belong to a chunk of coordinates is the same for all of them."""
-      pl.when(c == 0)(write) if sweep.chunks > 1 else write()
+    # What does not belong to a chunk of coordinates is the same for all of them.
+    once = pl.when(c == 0) if sweep.chunks > 1 else lambda write: write()
 
     def step(j: Index, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
       columns = pl.ds(j * b, b)

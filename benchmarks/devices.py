@@ -1,7 +1,7 @@
 """What points over many devices cost: ``python -m benchmarks.devices`` prints the tables of docs/devices.md.
 
 One step is the value and the gradient of ``sum f(D)`` for one set of n points in d coordinates, in float32, on p
-devices. ``tests/test_devices.py`` compares these formulas with the compiler's accounting, at sizes that run there.
+devices. ``tests/pairwise/test_devices.py`` compares these formulas with the compiler's accounting, at sizes that run there.
 """
 
 from typing import NamedTuple
@@ -23,15 +23,15 @@ def dense(n: float, d: int, p: int) -> Cost:
 
 
 def rows(n: float, d: int, p: int) -> Cost:
-  """``pairwise_sum``: all points on each device, with their centre off, with a column of ones, and their gradient."""
-  return Cost(4 * min(BLOCK, n * n / p) + 16 * n * (d + 1), _gather(n, d, p) + _all_reduce(n, d, p), _flops(n, d, p))
+  """``pairwise_sum``: all points on each device, centred, with a column of ones, their keys, and their gradient."""
+  return Cost(4 * min(BLOCK, n * n / p) + 20 * n * (d + 1), _gather(n, d, p) + _all_reduce(n, d, p), _flops(n, d, p))
 
 
 def ring(n: float, d: int, p: int) -> Cost:
   """``pairwise_sum(..., axis_name=)``: the same of its share, and of the block that visits."""
   share = n / p
   moved = 4 * share * d * (3 * (p - 1) + (p > 1))  # the block forward, the block and its gradient backward, and home
-  return Cost(4 * min(BLOCK, share**2) + (1 + (p > 1)) * 16 * share * (d + 1), moved, _flops(n, d, p))
+  return Cost(4 * min(BLOCK, share**2) + (1 + (p > 1)) * 20 * share * (d + 1), moved, _flops(n, d, p))
 
 
 def _gather(n: float, d: int, p: int) -> float:
@@ -43,8 +43,11 @@ def _all_reduce(n: float, d: int, p: int) -> float:
 
 
 def _flops(n: float, d: int, p: int) -> float:
-  """A distance by differences takes 3 d, forward and again backward; the two contractions 2 (d + 1) each."""
-  return n * n / p * (2 * 3 * d + 4 * (d + 1))
+  """A distance by differences takes 3 d, forward and again backward, and the two contractions 2 (d + 1) each.
+
+  To see which points coincide takes 2 d, or a few operations where d is large.
+  """
+  return n * n / p * (6 * d + 2 * min(d, 6) + 4 * (d + 1))
 
 
 class Device(NamedTuple):
@@ -73,8 +76,8 @@ def limits(device: Device, d: int) -> list[str]:
   """Up to how many points each scheme fits, and from how many on its traffic takes less time than its work."""
   most = {
     "dense": lambda p: (device.memory * p / 8) ** 0.5,
-    "rows": lambda p: device.memory / (16 * (d + 1)),
-    "ring": lambda p: p * device.memory / (16 * (1 + (p > 1)) * (d + 1)),
+    "rows": lambda p: device.memory / (20 * (d + 1)),
+    "ring": lambda p: p * device.memory / (20 * (1 + (p > 1)) * (d + 1)),
   }
   hidden = 12 * d / device.link / ((10 * d + 4) / device.flops)
   lines = [f"| {device.name}, d={d} | p=1 | 8 | 64 | 512 | 4096 |", "|" + "---|" * 6]

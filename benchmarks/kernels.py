@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax
@@ -25,7 +26,8 @@ from benchmarks.case import bound, data
 from benchmarks.oracles import exact_part_of_energy
 from benchmarks.table import RESULTS
 from benchmarks.timing import Side, medians
-from jax_edm._pairwise.pallas import hardware
+from jax_edm._pairwise.pallas import mosaic
+from jax_edm._pairwise.pallas.rule import BACKENDS
 
 SIZES, COORDINATES = (10_000, 100_000, 1_000_000), (3, 16, 64, 128)
 MOST_DENSE = 20_000  # points whose matrix, cotangent and exponentials fit
@@ -142,24 +144,25 @@ def measure(n: int, d: int, gradient: bool, rates: dict[str, float], before: dic
   return {"work": work, "ms": 1e3 * mine, "rows": rows, "left out, s": left_out}
 
 
-def sweep(n: int, d: int, route: hardware.Route) -> list[dict[str, Any]]:
+def sweep(n: int, d: int, platform: str) -> list[dict[str, Any]]:
   """Value and gradient with other tiles, the fastest first; tiles that do not compile are left out."""
-  found: dict[tuple[int, ...], Side] = {}
-  kept = hardware.SIDES[route], hardware.WARPS
+  found: dict[str, Side] = {}
+  kept = BACKENDS[platform]
+  for_tpu = isinstance(kept, mosaic.Mosaic)
   try:
-    for a, b, warps in itertools.product(SIDES, SIDES, WARPS if route == "triton" else (1,)):
-      if route == "mosaic" and min(a, b) < hardware.LANES:
+    for a, b, warps in itertools.product(SIDES, SIDES, (1,) if for_tpu else WARPS):
+      if for_tpu and min(a, b) < mosaic.LANES:
         continue
-      hardware.SIDES[route], hardware.WARPS = (a, b), warps
+      BACKENDS[platform] = replace(kept, sides=(a, b), **({} if for_tpu else {"warps": warps}))
       side = bound(with_gradient(streamed("pallas")), data(n, d) / np.float32(d**0.5))
       try:
         check(f"tiles {a}, {b}, {warps} warps", n, d, side)
       except jax.errors.JaxRuntimeError:  # more registers, or memory, than there are
         continue
-      found[a, b, warps] = side
+      found[str((a, b, warps))] = side
   finally:
-    hardware.SIDES[route], hardware.WARPS = kept
-  times = medians({str(key): side for key, side in found.items()}, least_rounds=2)
+    BACKENDS[platform] = kept
+  times = medians(found, least_rounds=2)
   return [{"tile": key, "ms": 1e3 * t} for key, t in sorted(times.items(), key=lambda item: item[1])]
 
 
@@ -170,7 +173,7 @@ def main() -> int:
   options = parser.parse_args()
   device = jax.devices()[0]
   platform = "cuda" if device.platform == "gpu" else device.platform
-  if platform not in hardware.ROUTES:
+  if platform not in BACKENDS:
     print(f"kernels are for GPUs (CUDA) and TPUs; this machine has {device.device_kind}", file=sys.stderr)
     return 1
   found: dict[str, Any] = environment()
@@ -188,9 +191,9 @@ def main() -> int:
         for name, seconds in found["results"][-1]["left out, s"].items():
           print(f"  {name:<40}left out: it would take {seconds:.0f} s")
   if options.sweep:
-    found["sweep"] = {d: sweep(SIZES[0 if options.quick else 1], d, hardware.ROUTES[platform]) for d in COORDINATES}
+    found["sweep"] = {d: sweep(SIZES[0 if options.quick else 1], d, platform) for d in COORDINATES}
     for d, times in found["sweep"].items():
-      print(f"\nd={d}, the fastest tiles (receive, pass by, warps):")
+      print(f"\nd={d}, the fastest tiles (output side, input side, warps):")
       for row in times[:5]:
         print(f"  {row['tile']:<20}{row['ms']:>10.3f} ms")
   if not options.quick:

@@ -14,6 +14,7 @@ tells in the type of an array on which mesh it lies, and for ``Explicit`` axes h
 ``ring_map`` is for a ring of devices (``_pairwise.ring``), none of which is given all columns.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -216,6 +217,11 @@ def on_a_mesh(*arrays: Any) -> bool:
   """Whether an array lies on a mesh of several devices, or one is set."""
   meshes = [jax.typeof(a).sharding.mesh for a in arrays] + [jax.sharding.get_abstract_mesh()]
   return any(not mesh.empty for mesh in meshes)
+
+
+def no_mesh() -> contextlib.AbstractContextManager[Any]:
+  """In which no mesh is set."""
+  return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
 
 
 def on_explicit_axes(*arrays: Any) -> bool:

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import gc
 
 import jax
@@ -24,6 +25,26 @@ def x64(on):
     yield
   finally:
     jax.config.update("jax_enable_x64", before)
+
+
+def quick_jit(f):
+  """``jax.jit`` that compiles in a quarter of the time, and makes slower programs of the same operations.
+
+  For tests of what these operations are: derivatives, masks, dtypes. How compilers fuse and vectorise them is for tests
+  with ``jax.jit``, which take larger arrays.
+  """
+  return jax.jit(f, compiler_options=quick_options())
+
+
+@functools.cache
+def quick_options():
+  options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+  emitters = {"xla_cpu_use_fusion_emitters": False}  # not in every JAX
+  try:
+    jax.jit(lambda: 0.0, compiler_options=emitters)()
+  except jax.errors.JaxRuntimeError:
+    return options
+  return options | emitters
 
 
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])

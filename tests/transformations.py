@@ -15,14 +15,10 @@ import numpy as np
 from jax import export, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from conftest import x64
+from conftest import quick_jit, x64
 from jax_edm import distances, edm
 
 DEVICES = 4
-# Without the optimisations of LLVM, which have no part in derivatives, programs compile in two thirds of the time.
-quick_jit = partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
 
 
 def naive_edm(x, y=None):

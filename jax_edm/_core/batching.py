@@ -11,20 +11,18 @@ def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequen
   """``function`` of each member of a batch.
 
   Args:
-    function: of one member of the batch.
+    function: takes the arrays of one member.
     arrays: their leading axes broadcast against each other; ``None`` is passed on as it is.
-    ranks: the number of axes of a member's arrays.
-    results: the axes of what the function returns, as in the signature of ``jnp.vectorize``.
+    ranks: the number of axes that each array has in one member.
+    results: the axes of the results, as in the signature of ``jnp.vectorize``.
   """
-  present = [a is not None for a in arrays]
-  given = [a for a in arrays if a is not None]
-  own = [rank for rank, there in zip(ranks, present, strict=True) if there]
-
-  def of_given(*members: jax.Array) -> Any:
-    left = iter(members)
-    return function(*(next(left) if there else None for there in present))
-
-  if all(a.ndim == rank for a, rank in zip(given, own, strict=True)):
-    return of_given(*given)
+  leaves, structure = jax.tree.flatten(tuple(arrays))  # without those that are None
+  own = [rank for a, rank in zip(arrays, ranks, strict=True) if a is not None]
+  if all(a.ndim == rank for a, rank in zip(leaves, own, strict=True)):
+    return function(*arrays)
   axes = [",".join(f"a{i}{j}" for j in range(rank)) for i, rank in enumerate(own)]
-  return jnp.vectorize(of_given, signature=",".join(f"({a})" for a in axes) + "->" + results)(*given)
+  mapped = jnp.vectorize(
+    lambda *members: function(*jax.tree.unflatten(structure, members)),
+    signature=",".join(f"({a})" for a in axes) + "->" + results,
+  )
+  return mapped(*leaves)

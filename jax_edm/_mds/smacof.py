@@ -127,18 +127,11 @@ def _smacof(
     x = implicit.stationary(lax.stop_gradient(found.points), t, w)
     return found._replace(points=x, stress=stress.raw_stress(x, t, w))
 
-  return SMACOFResult(*stress.map_batch(one_matrix, (target, weights, initial), "(p,q),(),(),()"))
+  return SMACOFResult(*stress.map_matrices(one_matrix, (target, weights, initial), "(p,q),(),(),()"))
 
 
 def search(
-  t: jax.Array,
-  w: Weights,
-  initial: jax.Array | None,
-  key: jax.Array | None,
-  dim: int,
-  restarts: int,
-  max_steps: Any,
-  tolerance: Any,
+  t: jax.Array, w: Weights, initial: Any, key: Any, dim: int, restarts: int, max_steps: Any, tolerance: Any
 ) -> SMACOFResult:
   """The best result of all starts."""
   n = t.shape[0]
@@ -161,15 +154,13 @@ def search(
   return found._replace(converged=found.converged & is_placed(found.points, t, w))
 
 
-def starts(
-  t: jax.Array, w: Weights, initial: jax.Array | None, key: jax.Array | None, wide: int, restarts: int
-) -> jax.Array:
+def starts(t: jax.Array, w: Weights, initial: Any, key: Any, wide: int, restarts: int) -> jax.Array:
   """``(restarts, n, wide)``: the initial points or classical MDS, then normal points of the size of the targets."""
   if initial is None:
     first, _ = classical_scaling(shortest_path_completion(t, w) ** 2, wide)
   else:  # a coordinate that is zero stays zero
     first = jnp.pad(initial - initial.mean(0), ((0, 0), (0, wide - initial.shape[1])))
-  if restarts == 1 or key is None:
+  if restarts == 1:
     return first[None]
   mean_square = (t**2).mean() if w is None else jnp.where(w == 0, 0, w * t**2).sum() / w.sum()
   random = jax.random.normal(key, (restarts - 1, *first.shape), t.dtype) * jnp.sqrt(mean_square / (2 * wide))

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from jax_edm import _errors
-from jax_edm._core import validation
+from jax_edm._core import batching, validation
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
 from jax_edm._core.edm import dtypes
@@ -238,20 +238,14 @@ def transform(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None)
   return x - apply_inverse(half_gradient(x, t, w), inverse)
 
 
-def map_batch(function: Any, arrays: tuple[Any, ...], results: str) -> Any:
-  """``function`` of each member of a batch.
+def map_matrices(function: Any, matrices: tuple[Any, ...], results: str) -> Any:
+  """``function`` of the matrices (or None) of each member of a batch, and its results, as ``batching.map_batch``.
 
-  Args:
-    function: of as many matrices as there are arrays.
-    arrays: matrices, whose leading axes broadcast against each other, or None. They are converted to the dtype of the
-      computation, and floating-point results to the dtype of the result.
-    results: the axes of the results, as in the signature of ``jnp.vectorize``.
+  The function computes in float32 or float64; its floating-point results get the dtype that belongs to the matrices.
   """
-  leaves, structure = jax.tree.flatten(arrays)
-  result, compute = dtypes(*(a for a in leaves if a.dtype != bool))
-  signature = ",".join(f"(a{i},b{i})" for i in range(len(leaves))) + "->" + results
-  mapped = jnp.vectorize(lambda *members: function(*jax.tree.unflatten(structure, members)), signature=signature)
-  out = mapped(*(jnp.asarray(a).astype(compute) for a in leaves))
+  result, compute = dtypes(*(a for a in matrices if a is not None and a.dtype != bool))
+  matrices = jax.tree.map(lambda a: jnp.asarray(a).astype(compute), matrices)
+  out = batching.map_batch(function, matrices, (2,) * len(matrices), results)
   return jax.tree.map(lambda a: a.astype(result) if a.dtype == compute else a, out)
 
 
@@ -266,7 +260,7 @@ def _stress(x: Any, target: Any, weights: Any, squared: bool, normalized: bool) 
     zero_by_zero = (scale == 0) & (sigma == 0)  # a perfect fit
     return safe_root(sigma / jnp.where(zero_by_zero, 1, scale))
 
-  return map_batch(one_set, (x, target, weights), "()")
+  return map_matrices(one_set, (x, target, weights), "()")
 
 
 @jax.jit
@@ -274,9 +268,9 @@ def _guttman_transform(x: Any, target: Any, weights: Any, inverse: Any) -> jax.A
   def one_set(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
     return transform(x, *symmetrized(t, w), inverse)
 
-  return map_batch(one_set, (x, target, weights, inverse), "(p,q)")
+  return map_matrices(one_set, (x, target, weights, inverse), "(p,q)")
 
 
 @jax.jit
 def _guttman_inverse(weights: Any) -> jax.Array:
-  return map_batch(laplacian_inverse, (weights,), "(p,q)")
+  return map_matrices(laplacian_inverse, (weights,), "(p,q)")

@@ -1,5 +1,6 @@
 """``pairwise_sum`` and ``pairwise_logsumexp``: reductions over all pairs of points, in O(n) memory."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple, overload
@@ -8,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from jax_edm import _errors, _sharding
-from jax_edm._core.derivatives import varying_axes
 from jax_edm._core.edm import check, choose_form, dtypes, point_sets
 from jax_edm._core.points import PointSets
 from jax_edm._pairwise import execution
@@ -288,10 +288,14 @@ def _pair_function(
   with jax.enable_x64(bool(jax.config.read("jax_enable_x64")) and implementation != "pallas"):
     scalars = [jax.ShapeDtypeStruct((), a.dtype, weak_type=jax.typeof(a).weak_type) for a in (points.x, *args)]
     function, closed_over = PairFunction.trace(caller, f, scalars)
-  if implementation != "pallas" and (_sharding.on_a_mesh(*arrays, *closed_over) or any(map(varying_axes, arrays))):
+    if not _sharding.on_a_mesh(*arrays, *closed_over):
+      return function, closed_over, False
     # The operations of a jaxpr know on which mesh they were traced, and a device of a shard_map is on another one.
-    return UntracedPairFunction.of_python(caller, f), (), _sharding.on_explicit_axes(*closed_over)
-  return function, closed_over, _sharding.on_explicit_axes(*closed_over)
+    closed = _sharding.on_explicit_axes(*closed_over)
+    if implementation != "pallas":
+      return UntracedPairFunction.of_python(caller, f), (), closed
+    with contextlib.nullcontext() if closed else _sharding.no_mesh():
+      return *PairFunction.trace(caller, f, scalars), closed
 
 
 def _reduce(problem: Problem, reduction: Reduction, plan: Plan) -> jax.Array:

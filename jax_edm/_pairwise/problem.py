@@ -83,7 +83,7 @@ class UntracedPairFunction(PairFunction):
 
   @classmethod
   def of_python(cls, caller: str, f: Callable[..., Any]) -> "UntracedPairFunction":
-    nothing = Jaxpr((), (), (), ())
+    nothing = jax.make_jaxpr(lambda: ())().jaxpr
     return cls(caller, nothing, (id(f),), f)
 
   def __call__(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:

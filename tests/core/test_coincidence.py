@@ -7,10 +7,10 @@ import pytest
 from jax import lax
 
 import oracle
+from conftest import quick_jit
 from jax_edm import distances, edm, edm_jvp, edm_vjp
 from jax_edm._core import distance
 from jax_edm._core.distance import Form
-from transformations import quick_jit
 
 EPS = float(np.finfo(np.float32).eps)
 METHODS = (None, "difference", "gram")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import oracle
+from conftest import quick_jit
 from jax_edm import distances, edm
 from jax_edm._core.distance import mirrored
-from transformations import quick_jit
 
 METHODS = (None, "difference", "gram")
 EPS = float(np.finfo(np.float32).eps)

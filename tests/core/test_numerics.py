@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import oracle
+from conftest import quick_jit
 from jax_edm import distances, edm, edm_jacobian, edm_jvp, edm_vjp
 
 EPS = float(np.finfo(np.float32).eps)
@@ -16,9 +17,9 @@ def cloud(rng, n, d, offset=0.0, scale=1.0):
   return (scale * rng.normal(size=(n, d)) + offset).astype(np.float32)
 
 
-def of_each_method(f):
+def of_each_method(f, jit=jax.jit):
   """``f(method, *arrays)`` of all ``METHODS``, in one program."""
-  return jax.jit(lambda *arrays: [f(method, *arrays) for method in METHODS])
+  return jit(lambda *arrays: [f(method, *arrays) for method in METHODS])
 
 
 def pull(method, g, *z):
@@ -127,7 +128,11 @@ def test_a_bad_point_spoils_its_row_and_column_only(d, n, rng):
 
   The squared distance to an infinite point is infinite, and so is one that overflows.
   """
-  results = of_each_method(lambda method, x: (edm(x, method=method), edm(x, x[::-1], method=method)[:, ::-1]))
+
+  def matrices(method, x):
+    return edm(x, method=method), edm(x, x[::-1], method=method)[:, ::-1]
+
+  results = of_each_method(matrices, quick_jit)
   for row in (0, n // 2 - 1, n - 1):
     for bad in (np.nan, np.inf, -np.inf, 1e30):
       x = cloud(rng, n, d, 100)
@@ -144,7 +149,7 @@ def test_a_bad_point_spoils_its_row_and_column_only(d, n, rng):
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_finite_points_never_give_nan(d, n, rng):
   """Where squares overflow, a result is infinite; also where their difference is zero, as on the diagonal."""
-  results = of_each_method(lambda method, x, y: (edm(x, method=method), edm(x, y, method=method)))
+  results = of_each_method(lambda method, x, y: (edm(x, method=method), edm(x, y, method=method)), quick_jit)
   for scale in (1e18, 1e19, 1e20, 1e38):
     x, y = cloud(rng, n, d), cloud(rng, n, d)
     x, y = np.clip(x, -3, 3) * np.float32(scale), np.clip(y, -3, 3) * np.float32(scale)
@@ -160,7 +165,7 @@ def test_finite_points_never_give_nan(d, n, rng):
 def test_zero_coordinates_change_nothing(d, rng):
   """Padding of the coordinates with zeros, as people do to fill a tile."""
   x, y, g = cloud(rng, 40, d), cloud(rng, 33, d), cloud(rng, 40, 33)
-  results = of_each_method(lambda method, x, y: (edm(x, y, method=method), pull(method, g, x, y)))
+  results = of_each_method(lambda method, x, y: (edm(x, y, method=method), pull(method, g, x, y)), quick_jit)
   wide = results(*(np.pad(a, ((0, 0), (0, 13))) for a in (x, y)))
   for (squared, bars), (of_wide, bars_of_wide) in zip(results(x, y), wide, strict=True):
     np.testing.assert_allclose(of_wide, squared, atol=16 * EPS * oracle.edm(x, y).max())
@@ -200,7 +205,7 @@ def test_invariants_of_the_gradient(d, n, rng):
 def test_the_diagonal_of_the_cotangent_does_not_matter(d, n, rng):
   """Not to the last bit: it is 5e5 for the root of D + 1e-12, and infinite for 1 / D with its diagonal masked."""
   x, g = cloud(rng, n, d), cloud(rng, n, n)
-  results = of_each_method(lambda method, g, x: pull(method, g, x)[0])
+  results = of_each_method(lambda method, g, x: pull(method, g, x)[0], quick_jit)
   plain = results(g * (1 - np.eye(n, dtype=np.float32)), x)
   tolerance = 16 * EPS * np.abs(g).sum(1).max() * np.abs(x).max()
   for bar in plain:
@@ -220,7 +225,7 @@ def test_the_closed_forms_as_functions(d, sets, rng):
   tangent = edm_jvp(x, v) if sets == 1 else edm_jvp(x, v, y, w)
   expected = oracle.jvp(z[0], z[-1], t[0], t[-1])
   np.testing.assert_allclose(tangent, expected, atol=16 * EPS * np.abs(expected).max())
-  by_jax = jax.jit(lambda *z: jax.jvp(edm, z, t)[1])(*z)
+  by_jax = quick_jit(lambda *z: jax.jvp(edm, z, t)[1])(*z)
   np.testing.assert_allclose(tangent, by_jax, atol=16 * EPS * np.abs(expected).max())
   g = rng.normal(size=expected.shape).astype(np.float32)
   bars = edm_vjp(x, g, *z[1:])
@@ -242,7 +247,7 @@ def test_the_dense_jacobian(rng):
   of_x, of_y = edm_jacobian(x, y)
   assert of_x.shape == (6, 4, 6, 3)
   assert of_y.shape == (6, 4, 4, 3)
-  for a, b in zip((of_x, of_y), jax.jit(jax.jacrev(edm, (0, 1)))(x, y), strict=True):
+  for a, b in zip((of_x, of_y), quick_jit(jax.jacrev(edm, (0, 1)))(x, y), strict=True):
     np.testing.assert_allclose(a, b, atol=8 * EPS * np.abs(x).max() * 4)
   assert edm_jacobian(np.stack([x, x])).shape == (2, 6, 6, 6, 3)
   x[2] = np.nan

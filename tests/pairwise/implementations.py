@@ -30,18 +30,16 @@ class Implementation:
 
   Attributes:
     widest: the widest dtype in which it computes; kernels compute in 32 bits.
+    order: of derivatives that it computes itself; above the first, those of kernels run by XLA.
     blocks: values of block_size that make different programs; kernels have tiles of their own.
-    sums_integers: whether values, and sums of what is not a boolean, may be integers.
-    closes_over_arrays: whether f may close over an array that meets D as a whole, not by its entries.
   """
 
   name: str
   sum: Callable = pairwise_sum
   logsumexp: Callable = pairwise_logsumexp
   widest: type = np.float64
+  order: int = 2
   blocks: tuple = (None, 3)
-  sums_integers: bool = True
-  closes_over_arrays: bool = True
 
   def jit(self, f):
     """As users compile; of kernels, whose interpreter is none of ours, without LLVM's passes."""
@@ -53,10 +51,9 @@ def of_kernels(route):
     route,
     partial(pairwise_sum, implementation="pallas"),
     partial(pairwise_logsumexp, implementation="pallas"),
-    np.float32,
-    (None,),
-    sums_integers=False,
-    closes_over_arrays=False,
+    widest=np.float32,
+    order=1,
+    blocks=(None,),
   )
 
 

@@ -50,9 +50,8 @@ def test_against_a_naive_formula(kind, sums, rng):
   """With masks and without, blocks that divide n and that do not; a duplicated pair of indices is the diagonal alone."""
   x, v, t = rng.normal(size=(N, 3)), rng.normal(size=(N, 3)), rng.normal(size=(N, 1))
   everywhere, here = np.ones(N, bool), np.arange(N) % 4 != 2
-  order = 2 if sums.name == "xla" else 1
   with x64(True):
-    reference = quick_jit(lambda *z: derivatives(lambda x, t: naive(kind, x, t, z[3]), order)(*z[:3]))
+    reference = quick_jit(lambda *z: derivatives(lambda x, t: naive(kind, x, t, z[3]), sums.order)(*z[:3]))
     expected = [reference(x, t, v, where) for where in (everywhere, here)]
   with in_widest(sums) as dtype:
     error = 2048 * float(np.finfo(dtype).eps)
@@ -60,7 +59,7 @@ def test_against_a_naive_formula(kind, sums, rng):
 
       @quick_jit
       def run(x, t, v, where, block=block):
-        return derivatives(lambda x, t: ours(sums, kind, x, t, where, block), order)(x, t, v)
+        return derivatives(lambda x, t: ours(sums, kind, x, t, where, block), sums.order)(x, t, v)
 
       for where, wanted in zip((everywhere, here), expected, strict=True):
         padded = np.where(where[:, None], x, np.nan)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from jax_edm._pairwise.pallas.tile import Index, Inputs, SideReferences, Sweep, TileReferences
+from jax_edm._pairwise.pallas.tile import Index, Inputs, SideReferences, Sweep, T, TileReferences
 
 CHUNK = 8  # coordinates in one unrolled loop over differences
 
@@ -42,7 +42,7 @@ class Tiling:
     """How many tiles lie along the output side and along the input side."""
     return self.n // self.shape[1], self.m // self.shape[0]
 
-  def as_pairs(self, of_output_side: Any, of_input_side: Any) -> tuple[Any, Any]:
+  def as_pairs(self, of_output_side: T, of_input_side: T) -> tuple[T, T]:
     """In the order of the axes of D."""
     return (of_output_side, of_input_side) if self.rows else (of_input_side, of_output_side)
 
@@ -55,7 +55,7 @@ class Tiling:
       {name: _padded(a, self.as_pairs(self.n, self.m)) for name, a in pairs.items()},
     )
 
-  def references(self, refs: Inputs, i: Index, j: Index, columns: Any, pairs_at: Any) -> TileReferences:
+  def references(self, refs: Inputs, i: Index, j: Index, columns: slice | pl.Slice, pairs_at: Any) -> TileReferences:
     """Those of tile j of the input side and i of the output side; ``columns`` are those of the input side."""
     b, a = self.shape
     input_side = SideReferences(refs.input_side, columns, j * b)
@@ -63,7 +63,7 @@ class Tiling:
     shared = {name: ref[...] for name, ref in refs.shared.items()}
     return TileReferences(self.shape, output_side, input_side, shared, refs.pairs, pairs_at, self.rows)
 
-  def write_pairs(self, refs: Sequence[Any], at: Any, results: Sequence[jax.Array]) -> None:
+  def write_pairs(self, refs: Sequence[jax.Ref], at: Any, results: Sequence[jax.Array]) -> None:
     for ref, entries in zip(refs, results, strict=True):
       ref[at] = entries.T if self.rows else entries
 
@@ -101,7 +101,7 @@ class Backend(ABC):
   def layout(self, sweep: Sweep, tiling: Tiling) -> Layout: ...
 
   @abstractmethod
-  def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[Any]) -> None:
+  def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[jax.Ref]) -> None:
     """One program of the grid."""
 
   def tile_sides(self, d: int) -> tuple[int, int]:

@@ -5,8 +5,8 @@ Sums stay on the chip, in the block of the output that belongs to the points of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
@@ -49,7 +49,7 @@ class Mosaic(Backend):
 
     return Layout(tiling.counts, output_side, input_side, whole, pairs, output_side)
 
-  def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[Any]) -> None:
+  def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[jax.Ref]) -> None:
     i, j = pl.program_id(0), pl.program_id(1)
     sums, all_chunks, pairs = sweep.split(outputs)
     tile = sweep.tile(tiling.references(refs, i, j, slice(None), ...))

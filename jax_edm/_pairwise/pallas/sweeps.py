@@ -28,14 +28,14 @@ from jax_edm._pairwise.pallas.tile import Index, Inputs, SideReferences, Sweep, 
 from jax_edm._pairwise.problem import Problem
 from jax_edm._pairwise.reductions import finite, log_size
 
-Optional = jax.Array | None
+Array = jax.Array
 
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
 dot = partial(distance.dot, preferred_element_type=jnp.float32)
 
 
-def to_32_bits(a: jax.Array) -> jax.Array:
+def to_32_bits(a: Array) -> Array:
   """float32, or int32 for booleans too: what kernels read."""
   return a.astype(jnp.float32 if jnp.issubdtype(a.dtype, jnp.floating) else jnp.int32)
 
@@ -44,7 +44,7 @@ def arg_name(i: int) -> str:
   return f"args[{i}]"
 
 
-def total(problem: Problem, backend: Backend) -> jax.Array:
+def total(problem: Problem, backend: Backend) -> Array:
   """``sum_j f(D_ij) v_j``, ``(n,)``, or ``(n, k)``."""
   tiles, values = _Tiles(problem, backend), problem.values
 
@@ -55,7 +55,7 @@ def total(problem: Problem, backend: Backend) -> jax.Array:
   return out[0] if values is None or values.ndim == 1 else out[: _columns(values)].T
 
 
-def scaled(problem: Problem, backend: Backend) -> tuple[jax.Array, jax.Array]:
+def scaled(problem: Problem, backend: Backend) -> tuple[Array, Array]:
   """The scale of each row, and the sum of its exponentials on that scale, both ``(n,)``; no f is minus infinity."""
   tiles = _Tiles(problem, backend)
 
@@ -72,10 +72,10 @@ def scaled(problem: Problem, backend: Backend) -> tuple[jax.Array, jax.Array]:
     terms = jnp.where((weights == 0) & (exponents == exponents), 0, terms)
     return Tile([row_max, jnp.sum(terms, 0, keepdims=True)])
 
-  def merge(old: Arrays, new: Arrays) -> list[jax.Array]:
+  def merge(old: Arrays, new: Arrays) -> list[Array]:
     row_max = jnp.maximum(old[0], new[0])
 
-    def on_scale(scale: jax.Array, sums: jax.Array) -> jax.Array:
+    def on_scale(scale: Array, sums: Array) -> Array:
       """Zero where there was no term at all."""
       return sums * jnp.where(scale == LOWEST, 0, jnp.exp(finite(scale) - finite(row_max)))
 
@@ -85,7 +85,7 @@ def scaled(problem: Problem, backend: Backend) -> tuple[jax.Array, jax.Array]:
   return row_max[0], sums[0]
 
 
-def vjp(problem: Problem, backend: Backend, g: jax.Array, wanted: Sequence[str]) -> dict[str, jax.Array]:
+def vjp(problem: Problem, backend: Backend, g: Array, wanted: Sequence[str]) -> dict[str, Array]:
   """The cotangents of the arrays ``wanted``, by name, where ``g`` is that of ``total``: ``x``, ``y``, ``values``, args.
 
   If the rows are all points of one set, the cotangents of rows and of columns add up to that of ``x``.
@@ -108,7 +108,7 @@ class _Tiles:
   ``g`` is the cotangent of the sums. ``rows``: the output side holds the rows of D; otherwise its columns.
   """
 
-  def __init__(self, problem: Problem, backend: Backend, g: Optional = None, rows: bool = True) -> None:
+  def __init__(self, problem: Problem, backend: Backend, g: Array | None = None, rows: bool = True) -> None:
     self.problem, self.backend, self.g, self.rows = problem, backend, g, rows
     (n, self.d), m = problem.x.shape, problem.y.shape[0]
     self.args = {arg_name(i): a for i, a in enumerate(problem.args) if a is not None}
@@ -116,7 +116,7 @@ class _Tiles:
     self.products = problem.form.entries == "gram"
     self.chunks, self.width = backend.chunks(self.d, self.products)
 
-  def run(self, sweep: Sweep) -> list[jax.Array]:
+  def run(self, sweep: Sweep) -> list[Array]:
     problem, symmetric = self.problem, self.problem.symmetric
     x, y = problem.x, problem.y
     if self.products:
@@ -130,13 +130,13 @@ class _Tiles:
     sides = (rows, columns) if self.rows else (columns, rows)
     return self.backend.run(sweep, Inputs(*sides, shared, self._args("nm")))
 
-  def f(self, squared: jax.Array, *args: jax.Array) -> jax.Array:
+  def f(self, squared: Array, *args: Array) -> Array:
     f = self.problem.f
     dtypes = [v.aval.dtype for v in f.jaxpr.invars[1:]]  # type: ignore[attr-defined]
     args = tuple(a.astype(dtype) for a, dtype in zip(args, dtypes, strict=True))
     return f.of_block((), squared, args).astype(jnp.float32)
 
-  def read(self, refs: TileReferences) -> list[jax.Array]:
+  def read(self, refs: TileReferences) -> list[Array]:
     """D, and a tile of each argument; they may hold anything where a point does not exist."""
     tiles = [self._zero_diagonal(refs, self._squared(refs))]
     for name, arg in self.args.items():
@@ -152,10 +152,10 @@ class _Tiles:
       tiles.append(a != 0 if arg.dtype == bool else a)
     return tiles
 
-  def masked(self, refs: TileReferences, a: jax.Array, instead: float = 0) -> jax.Array:
+  def masked(self, refs: TileReferences, a: Array, instead: float = 0) -> Array:
     """``instead`` where the pair does not count: one of its points does not exist, or it is left out."""
 
-    def put(left_out: jax.Array, a: jax.Array) -> jax.Array:
+    def put(left_out: Array, a: Array) -> Array:
       return jnp.where(left_out, jnp.full(refs.shape, instead, a.dtype), a)
 
     masks = [refs.output_side.read("mask")] if "mask" in refs.output_side else []
@@ -164,7 +164,7 @@ class _Tiles:
       a = put(jnp.broadcast_to(mask, refs.shape) == 0, a)
     return put(self._on_diagonal(refs), a) if self.problem.one_set and not self.problem.diagonal else a
 
-  def weighted_sum(self, refs: TileReferences, block: jax.Array, name: str) -> jax.Array:
+  def weighted_sum(self, refs: TileReferences, block: Array, name: str) -> Array:
     """``sum_b w_b block_ba`` of each point a, with the weights of that name on the input side; or ones."""
     if name not in refs.input_side:
       return jnp.sum(block, 0, keepdims=True)
@@ -172,8 +172,8 @@ class _Tiles:
       return jnp.sum(block * refs.input_side.read(name).T, 0, keepdims=True)
     return dot(refs.input_side.read(name, 0, self.backend.columns(k)), block)
 
-  def vjp(self, wanted: Sequence[str]) -> dict[str, jax.Array]:
-    """The cotangents of ``wanted``, by one sweep; of the points and the values on the output side, if of any."""
+  def vjp(self, wanted: Sequence[str]) -> dict[str, Array]:
+    """The cotangents of ``wanted``, by one sweep; points and values are those of the output side."""
     points, values = [k for k in wanted if k in ("x", "y")], [k for k in wanted if k == "values"]
     summed = [k for k in wanted if self.kinds.get(k, "nm") != "nm"]
     pairs = [k for k in wanted if self.kinds.get(k) == "nm"]
@@ -195,32 +195,32 @@ class _Tiles:
     names = summed + values + points + pairs
     return {name: self._cotangent(name, a) for name, a in zip(names, out, strict=True)}
 
-  def _vjp_of_f(self, refs: TileReferences, wanted: Sequence[str]) -> tuple[jax.Array, list[jax.Array]]:
+  def _vjp_of_f(self, refs: TileReferences, wanted: Sequence[str]) -> tuple[Array, list[Array]]:
     """``f``, and C times its derivatives in D and in the arguments ``wanted``."""
     squared, *tiles = self.read(refs)
     args = dict(zip(self.args, tiles, strict=True))
 
-    def of_wanted(squared: jax.Array, *some: jax.Array) -> jax.Array:
+    def of_wanted(squared: Array, *some: Array) -> Array:
       return self.f(squared, *(args | dict(zip(wanted, some, strict=True))).values())
 
     block, back = jax.vjp(of_wanted, squared, *(args[name] for name in wanted))
     return block, [self.masked(refs, c) for c in back(self.masked(refs, self._c(refs)))]
 
-  def _c(self, refs: TileReferences) -> jax.Array:
+  def _c(self, refs: TileReferences) -> Array:
     """``C``, or ``C + C'`` where one sweep does for both sides."""
     if self.problem.symmetric:
       return self._product(refs, "g", "values") + self._product(refs, "values", "g")
     return self._product(refs, "g", "values") if self.rows else self._product(refs, "values", "g")
 
-  def _product(self, refs: TileReferences, of_output_side: str, of_input_side: str) -> jax.Array:
+  def _product(self, refs: TileReferences, of_output_side: str, of_input_side: str) -> Array:
     if (k := self.backend.columns(_columns(self.g))) > 1:
       return dot(refs.input_side.read(of_input_side, 0, k).T, refs.output_side.read(of_output_side, 0, k))
     factors = [refs.output_side.read(of_output_side)] if of_output_side in refs.output_side else []
     factors += [refs.input_side.read(of_input_side).T] if of_input_side in refs.input_side else []
     return jnp.broadcast_to(factors[0] * factors[1] if len(factors) == 2 else factors[0], refs.shape)
 
-  def _cotangent(self, name: str, a: jax.Array) -> jax.Array:
-    """In the shape of the array of that name, of what a sweep returns."""
+  def _cotangent(self, name: str, a: Array) -> Array:
+    """The result of a sweep, in the shape of the array of that name."""
     if name == "values":
       assert self.problem.values is not None
       return a[0] if self.problem.values.ndim == 1 else a[: _columns(self.g)].T
@@ -230,7 +230,7 @@ class _Tiles:
       return a.sum(1, keepdims=True) * (0.5 if self.problem.symmetric else 1)
     return a.T if self.kinds[name] == "n" else a
 
-  def _side(self, kind: str, x: jax.Array, mask: Optional, g: Optional, values: Optional) -> dict[str, jax.Array]:
+  def _side(self, kind: str, x: Array, mask: Array | None, g: Array | None, values: Array | None) -> dict[str, Array]:
     """What belongs to the points ``x``."""
     side = {"points": jnp.pad(x.T, ((0, self.chunks * self.width - self.d), (0, 0)))}
     if self.products:
@@ -243,13 +243,13 @@ class _Tiles:
         side[name] = jnp.pad(a.astype(jnp.float32), ((0, self.backend.columns(len(a)) - len(a)), (0, 0)))
     return side | {name: a.reshape(1, -1) for name, a in self._args(kind).items()}
 
-  def _args(self, kind: str) -> dict[str, jax.Array]:
+  def _args(self, kind: str) -> dict[str, Array]:
     return {name: to_32_bits(a) for name, a in self.args.items() if self.kinds[name] == kind}
 
-  def _zero_diagonal(self, refs: TileReferences, a: jax.Array) -> jax.Array:
+  def _zero_diagonal(self, refs: TileReferences, a: Array) -> Array:
     return jnp.where(self._on_diagonal(refs), 0, a) if self.problem.one_set else a
 
-  def _on_diagonal(self, refs: TileReferences) -> jax.Array:
+  def _on_diagonal(self, refs: TileReferences) -> Array:
     sides = enumerate((refs.input_side, refs.output_side))
     column, row = (lax.broadcasted_iota(jnp.int32, refs.shape, axis) + side.start for axis, side in sides)
     if not self.rows:
@@ -258,8 +258,8 @@ class _Tiles:
       row = row + refs.shared["row_offset"]
     return row == column
 
-  def _squared(self, refs: TileReferences) -> jax.Array:
-    def of_chunk(c: Index) -> jax.Array:
+  def _squared(self, refs: TileReferences) -> Array:
+    def of_chunk(c: Index) -> Array:
       if self.products:
         b, a = self._chunk(refs.input_side, c), self._chunk(refs.output_side, c)
         return dot(b.T, a)
@@ -277,19 +277,19 @@ class _Tiles:
     squared = (of_input - out) + (of_output - out)
     return jnp.where(squared < error * of_input + error * of_output, 0, squared)
 
-  def _weighted_differences(self, refs: TileReferences, g: jax.Array, c: Index) -> list[jax.Array]:
+  def _weighted_differences(self, refs: TileReferences, g: Array, c: Index) -> list[Array]:
     """``sum_b g_ba (a - b)``, for the coordinates of a chunk."""
     if self.products:
       b, a = self._chunk(refs.input_side, c), self._chunk(refs.output_side, c)
       return [a * jnp.sum(g, 0, keepdims=True) - dot(b, g)]
     return [jnp.sum(g * self._difference(refs, c * self.width + k), 0, keepdims=True) for k in range(self.width)]
 
-  def _chunk(self, side: SideReferences, c: Index) -> jax.Array:
+  def _chunk(self, side: SideReferences, c: Index) -> Array:
     return side.read("points", c * self.width, self.width)
 
-  def _difference(self, refs: TileReferences, k: Index) -> jax.Array:
+  def _difference(self, refs: TileReferences, k: Index) -> Array:
     return refs.output_side.read("points", k) - refs.input_side.read("points", k).T
 
 
-def _columns(a: Optional) -> int:
+def _columns(a: Array | None) -> int:
   return 1 if a is None or a.ndim == 1 else a.shape[1]

@@ -8,7 +8,7 @@ its long one, and wastes no lanes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jax.experimental import pallas as pl
@@ -16,6 +16,7 @@ from jax.experimental import pallas as pl
 from jax_edm._core.linear import Arrays
 
 Index = jax.Array | int
+T = TypeVar("T")
 
 
 class Inputs(NamedTuple):
@@ -44,8 +45,8 @@ class SideReferences:
     start: the index of the first point of the tile among all points of the side.
   """
 
-  refs: dict[str, Any]
-  columns: Any
+  refs: dict[str, jax.Ref]
+  columns: slice | pl.Slice
   start: Index
 
   def __contains__(self, name: str) -> bool:
@@ -71,7 +72,7 @@ class TileReferences:
   output_side: SideReferences
   input_side: SideReferences
   shared: dict[str, jax.Array]
-  pairs: dict[str, Any]
+  pairs: dict[str, jax.Ref]
   pairs_at: Any
   rows: bool
 
@@ -133,7 +134,7 @@ class Sweep:
     chunks = [self.chunks * sum(self.chunk_sums)] if self.chunk_sums else []
     return [w for w, _ in self.sums] + chunks
 
-  def split(self, outputs: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
-    """The sums, the array for the sums of all chunks, if there is one, and the results of pairs."""
+  def split(self, results: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
+    """The sums, the array for the sums of all chunks, if there is one, and the results with an entry for each pair."""
     first, last = len(self.sums), len(self.heights)
-    return outputs[:first], outputs[first:last], outputs[last:]
+    return results[:first], results[first:last], results[last:]

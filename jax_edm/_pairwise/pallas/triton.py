@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
@@ -62,7 +63,7 @@ class Triton(Backend):
 
     return Layout((tiling.counts[0], sweep.chunks), output_side, whole, whole, whole, chunk)
 
-  def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[Any]) -> None:
+  def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[jax.Ref]) -> None:
     i, c = pl.program_id(0), pl.program_id(1)
     (b, a), (to_sums, to_chunk, to_pairs) = tiling.shape, sweep.split(outputs)
     # What does not belong to a chunk of coordinates is the same for all of them.

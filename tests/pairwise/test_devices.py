@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from test_derivatives import ALL, check, gradient, jvp, naive_distances, naive_edm
+from transformations import ALL, check, gradient, jvp, naive_distances, naive_edm
 
 import oracle
 from benchmarks import devices
@@ -155,8 +155,8 @@ def test_memory_of_a_ring_falls_with_its_devices(f, rng):
     return jax.jit(step).lower(put(x, mesh, "i")).compile().memory_analysis().temp_size_in_bytes
 
   alone, *around = [memory(p, axis_name="i") for p in (1, 2, 4, 8)]
-  assert around[0] == pytest.approx(2 * around[1], rel=0.1)
-  assert around[0] == pytest.approx(4 * around[2], rel=0.1)
+  assert around[0] > 1.9 * around[1]
+  assert around[0] > 3.8 * around[2]
   assert alone > 4.5 * around[2]  # not 8 times: nobody visits a device that is alone
   assert memory(8) > 4 * around[2]  # the rows gather the points
 
@@ -331,8 +331,8 @@ def test_masks_operands_and_values_over_devices(kind, options, rng):
 
   def both(x, y, per_row, per_column, per_pair, values, weights, **options):
     operands, masks = (per_row, per_column, per_pair, 2.0), {"where": where, "where_y": where_y}
-    total = pairwise_sum(f, x, y, *operands, values=values, **masks, **options)
-    return total, pairwise_logsumexp(f, x, y, *operands, weights=weights, **masks, **options)
+    total = pairwise_sum(f, x, y, args=operands, values=values, **masks, **options)
+    return total, pairwise_logsumexp(f, x, y, args=operands, weights=weights, **masks, **options)
 
   def measure(*arrays, **options):
     total, logs = both(*arrays, **options)
@@ -348,7 +348,7 @@ def test_masks_operands_and_values_over_devices(kind, options, rng):
   for a, e in zip((*found, *found_gradients), (*outputs, *gradients), strict=True):
     np.testing.assert_allclose(a, e, rtol=2e-4, atol=1e-5 * np.nanmax(np.abs(np.where(np.isinf(e), 0, e))))
   squared, indices = jax.jit(partial(nearest, k=5, where=where, where_y=where_y, **options))(spread_arrays[0], y)
-  alone = nearest(x, y, 5, where=where, where_y=where_y)
+  alone = nearest(x, y, k=5, where=where, where_y=where_y)
   np.testing.assert_array_equal(indices, alone.indices)
   np.testing.assert_allclose(squared, alone.squared, rtol=1e-5)
 
@@ -429,16 +429,16 @@ def test_a_ring_with_one_point_on_each_device(kind, rng):
     a = rng.random(shape).astype("f")
     for reduce in (pairwise_sum, pairwise_logsumexp):
       for second in (y, None):
-        actual = jax.jit(partial(reduce, f, axis_name="i"))(put(x, mesh, "i"), second, a)
-        np.testing.assert_allclose(actual, reduce(f, x, second, a), rtol=1e-5)
+        actual = jax.jit(lambda x, a: reduce(f, x, second, args=(a,), axis_name="i"))(put(x, mesh, "i"), a)
+        np.testing.assert_allclose(actual, reduce(f, x, second, args=(a,)), rtol=1e-5)
   inside = jax.shard_map(
-    lambda x, a: pairwise_sum(f, x, None, a, axis_name="i"),
+    lambda x, a: pairwise_sum(f, x, args=(a,), axis_name="i"),
     mesh=mesh_of(AxisType.Auto),
     in_specs=(P("i"), P(None, "i")),
     out_specs=P("i"),
   )
   a = rng.random((1, 8)).astype("f")
-  np.testing.assert_allclose(jax.jit(inside)(x, a), pairwise_sum(f, x, None, a), rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(inside)(x, a), pairwise_sum(f, x, args=(a,)), rtol=1e-5)
 
 
 @either_kind
@@ -448,8 +448,8 @@ def test_a_ring_over_two_axes_in_either_order(names, kind, rng):
   target = rng.random((48, 48)).astype("f")
   f = lambda D, t: jnp.exp(-D) * t  # noqa: E731
   spread_x = put(x, mesh, names)
-  actual = jax.jit(partial(pairwise_sum, f, axis_name=names))(spread_x, None, target)
-  np.testing.assert_allclose(actual, pairwise_sum(f, x, None, target), rtol=1e-5)
+  actual = jax.jit(lambda x, t: pairwise_sum(f, x, args=(t,), axis_name=names))(spread_x, target)
+  np.testing.assert_allclose(actual, pairwise_sum(f, x, args=(target,)), rtol=1e-5)
   np.testing.assert_array_equal(nearest(spread_x, k=3, axis_name=names).indices, nearest(x, k=3).indices)
 
 
@@ -458,7 +458,7 @@ def test_a_point_that_is_nobodys_neighbour_reaches_nothing(options, rng):
   x, y = rng.normal(size=(64, 3)).astype("f"), rng.normal(size=(32, 3)).astype("f")
   y[3], y[4] = np.nan, np.inf  # the last point of a device, and the first of the next
   spread_x, spread_y = (put(a, mesh_of(AxisType.Explicit), "i") for a in (x, y))
-  total = lambda x, y: nearest(x, y, 2, **options).squared.sum()  # noqa: E731
+  total = lambda x, y: nearest(x, y, k=2, **options).squared.sum()  # noqa: E731
   assert all(np.isfinite(g).all() for g in jax.jit(jax.grad(total, (0, 1)))(spread_x, spread_y))
 
 
@@ -472,7 +472,7 @@ def test_a_ring_of_several_dtypes(dtypes, kind, rng):
   arguments = (1, 2) if of_points == "int32" else (0, 1, 2)
 
   def total(x, v, a, **options):
-    sums = pairwise_sum(lambda D, a: jnp.exp(-D) * a, x, None, a, values=v, **options)
+    sums = pairwise_sum(lambda D, a: jnp.exp(-D) * a, x, args=(a,), values=v, **options)
     return jnp.cos(sums.astype(jnp.float32)).sum()
 
   expected = jax.grad(total, arguments)(x, v, a)
@@ -505,7 +505,7 @@ def test_f_closes_over_what_lies_on_the_mesh(kind, options, reduce, rng):
     for lies in ((), ("i",)) if kind == AxisType.Auto else ((),):
       spread = (put(x, mesh, "i"), put(layers, mesh, *lies), *(put(a, mesh) for a in rest))
       if options and kind == AxisType.Explicit:
-        with pytest.raises(ValueError, match=r"must not close over what lies on the mesh.*shard_map.*operand"):
+        with pytest.raises(ValueError, match=r"must not close over what lies on the mesh.*shard_map.*args"):
           jax.jit(run)(*spread)
         return
       for a, e in zip(jax.jit(run)(*spread), expected, strict=True):
@@ -627,7 +627,7 @@ def test_stress_of_sharded_distances_is_never_gathered(rng):
   x = put(rng.normal(size=(n, 3)).astype("f"), mesh, "i")
   target = put(rng.random((n, n)).astype("f"), mesh, "i")
   for options in ({}, {"axis_name": "i"}):
-    stress = lambda x, t, o=options: pairwise_sum(lambda D, t: (safe_root(D) - t) ** 2, x, None, t, **o).sum()  # noqa: E731
+    stress = lambda x, t, o=options: pairwise_sum(lambda D, t: (safe_root(D) - t) ** 2, x, args=(t,), **o).sum()  # noqa: E731
     moved, shardings = program(jax.grad(stress, (0, 1)), x, target)
     assert max(max(sizes) for sizes in moved.values()) <= 3 * n
     assert shardings == [("i",), ("i",)]

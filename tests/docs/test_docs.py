@@ -1,6 +1,8 @@
 """Every Python block of the documents runs, and every docstring example prints what it says."""
 
+import ast
 import doctest
+import graphlib
 import importlib
 import pkgutil
 import re
@@ -11,10 +13,10 @@ import pytest
 
 import jax_edm
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()]
-ROOMS = sorted(module.name for module in pkgutil.iter_modules(jax_edm.__path__) if module.name != "__main__")
-MODULES = ["jax_edm", *(f"jax_edm.{room}" for room in ROOMS)]
+FOUND = [module.name for module in pkgutil.walk_packages(jax_edm.__path__, "jax_edm.")]
+MODULES = ["jax_edm", *sorted(name for name in FOUND if not name.endswith("__main__"))]
 # A block that cannot run in a test has the line `<!-- no-test -->` before it.
 BLOCK = re.compile(r"(?ms)^(?P<skip><!-- no-test -->\s*\n)?```python[^\n]*\n(?P<code>.*?)^```[ \t]*$")
 
@@ -104,13 +106,52 @@ def test_tables_of_devices_are_those_of_the_formulas():
   assert set(devices.everything()) <= set(text), "python -m benchmarks.devices"
 
 
+PARTS = ["_typing", "_errors", "_sharding", "_core", "_pairwise", "_mds", "_cli"]  # from the bottom
+
+
+def imported(path):
+  """The modules of the package that a file imports, inside its functions too."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jax_edm":
+      found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    elif isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "jax_edm"}
+  return found
+
+
+def upward(package):
+  """The imports from a part to a part above it, and from any part to the package as a whole."""
+  wrong = []
+  for path in sorted(package.rglob("*.py")):
+    own = path.relative_to(package).with_suffix("").parts[0]
+    if own not in PARTS:  # __init__ and __main__ are above all parts
+      continue
+    for name in sorted(imported(path)):
+      other = name.split(".")[1] if "." in name else ""
+      above = other not in PARTS or PARTS.index(other) > PARTS.index(own)
+      if above and not (own == "_cli" and other not in PARTS):  # the command line uses what users use
+        wrong.append(f"{path.relative_to(package)} imports {name}")
+  return wrong
+
+
 def test_imports_point_down():
-  """In the order of the rooms that the package's docstring lists."""
-  listed = re.findall(r"^``(\w+)``", jax_edm.__doc__, re.MULTILINE)
-  assert sorted(listed) == sorted([*ROOMS, "__main__"])
-  for place, room in enumerate(listed):
-    text = (ROOT / "jax_edm" / f"{room}.py").read_text(encoding="utf-8")
-    found = re.findall(r"^ *from jax_edm import (.+)$", text, re.MULTILINE)
-    used = {name for names in found for name in names.split(", ")}
-    used |= set(re.findall(r"^ *from jax_edm\.(\w+) import", text, re.MULTILINE))
-    assert used <= set(listed[place + 1 :]), room
+  assert upward(ROOT / "jax_edm") == []
+
+
+def test_imports_inside_a_part_have_no_cycle():
+  package = ROOT / "jax_edm"
+  for part in PARTS[3:]:
+    files = {".".join(p.relative_to(package).with_suffix("").parts): p for p in (package / part).rglob("*.py")}
+    graph = {
+      name: {other for other in files for i in imported(p) if f"{i}.".startswith(f"jax_edm.{other}.")}
+      for name, p in files.items()
+      if not name.endswith("__init__")
+    }
+    list(graphlib.TopologicalSorter({n: {o for o in others if o != n} for n, others in graph.items()}).static_order())
+
+
+def test_an_upward_import_is_found(tmp_path):
+  (tmp_path / "_core").mkdir()
+  (tmp_path / "_core" / "low.py").write_text("def f():\n  from jax_edm._mds import stress\n")
+  assert upward(tmp_path) == ["_core/low.py imports jax_edm._mds.stress"]

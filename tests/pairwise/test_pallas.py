@@ -1,0 +1,340 @@
+"""Kernels for GPUs and TPUs, without either: lowered for both, compiled for absent devices, and what is refused.
+
+Their numbers are those of the contract: ``test_sums`` and its neighbours run them interpreted.
+"""
+
+import contextlib
+import importlib.util
+import re
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.experimental import topologies
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, PartitionSpec, use_abstract_mesh
+
+from conftest import refusals
+from implementations import interpreted
+from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
+from jax_edm._pairwise.pallas import rule
+
+EPS = float(np.finfo(np.float32).eps)
+PLATFORMS = ("tpu", "cuda")
+fused_sum = partial(pairwise_sum, implementation="pallas")
+fused_logsumexp = partial(pairwise_logsumexp, implementation="pallas")
+
+
+def energy(x, y=None, method=None):
+  return fused_sum(lambda D: jnp.exp(-D), x, y, method=method, block_size=3)
+
+
+def test_on_each_of_several_devices(rng):
+  with interpreted("triton"):
+    on_each_of_several_devices(rng)
+
+
+def on_each_of_several_devices(rng):
+  x, y = (rng.normal(size=(n, 3)).astype(np.float32) for n in (24, 16))
+  theta = jnp.float32(0.7)
+
+  def loss(theta, x, y=None, **options):
+    return jnp.cos(pairwise_sum(lambda D: jnp.exp(-theta * D), x, y, **options)).sum()
+
+  def agree(actual, expected):
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+      np.testing.assert_allclose(a, e, atol=64 * EPS * (1 + np.abs(e).max()))
+
+  one_set = jax.value_and_grad(loss, (0, 1))(theta, x)
+  two_sets = jax.value_and_grad(loss, (0, 1, 2))(theta, x, y)
+  mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:4])
+  with jax.set_mesh(mesh):
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in (("i",), ()))
+    near, far = jax.device_put(x, rows), jax.device_put(y, whole)
+    fixed = partial(loss, 0.7, implementation="pallas")
+    agree(jax.jit(jax.value_and_grad(fixed))(near), (one_set[0], one_set[1][1]))
+    agree(jax.jit(jax.value_and_grad(fixed, (0, 1)))(near, far), (two_sets[0], two_sets[1][1:]))
+    agree(jax.jit(jax.value_and_grad(fixed))(jax.device_put(x, whole)), (one_set[0], one_set[1][1]))
+    with pytest.raises(ValueError, match="f must not close over what lies on the Explicit axes"):
+      jax.jit(loss, static_argnames="implementation")(jax.device_put(theta, whole), near, implementation="pallas")
+  ring = partial(loss, axis_name="i", implementation="pallas")
+  mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+  with jax.set_mesh(mesh):
+    spread = [jax.device_put(a, NamedSharding(mesh, PartitionSpec("i"))) for a in (x, y)]
+    agree(jax.jit(jax.value_and_grad(ring, (0, 1)))(theta, spread[0]), one_set)
+    agree(jax.jit(jax.value_and_grad(ring, (0, 1, 2)))(theta, *spread), two_sets)
+    with pytest.raises(ValueError, match=r"points must not be spread by the compiler.*Auto axes {'i': 4}"):
+      jax.jit(partial(loss, implementation="pallas"))(theta, spread[0])
+
+
+# Lowered, and compiled, for what is not there
+
+
+def program(one_set, form, kind, order):
+  """A loss with everything in it, as a function of points, an operand of pairs, values and a parameter."""
+
+  def loss(x, y, pair, v, theta, mask):
+    f = lambda D, a: a * jnp.exp(-theta * safe_root(D))  # noqa: E731
+    second, extra = (None if one_set else y), {"values": v} if kind == "sum" else {"weights": v[:, 0]}
+    reduce = fused_sum if kind == "sum" else fused_logsumexp
+    return jnp.sin(reduce(f, x, second, args=(pair,), method=form, where=mask, **extra)).sum()
+
+  gradient = jax.grad(loss, (0, 1, 2, 3, 4))
+  if order == 0:
+    return loss
+  if order == 1:
+    return gradient
+  return lambda *z: jax.jvp(lambda x: gradient(x, *z[1:]), (z[0],), (z[0],))[1]
+
+
+def arguments(n, m, d, k=2):
+  shapes = [(n, d), (m, d), (n, m), (m, k), ()]
+  return [*(jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes), jax.ShapeDtypeStruct((n,), bool)]
+
+
+def h100():
+  """From 0.11 on JAX wants to know the GPU when it lowers a kernel for one."""
+  if jax.__version_info__ < (0, 11):
+    return contextlib.nullcontext()
+  device = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=None, platform="cuda")
+  return use_abstract_mesh(AbstractMesh((1,), ("i",), abstract_device=device))
+
+
+def lowered(f, args, platforms):
+  with h100() if "cuda" in platforms else contextlib.nullcontext():
+    return jax.jit(f).trace(*args).lower(lowering_platforms=platforms).as_text()
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["sum", "logsumexp"])
+@pytest.mark.parametrize(
+  ("n", "m", "d", "form"),
+  [
+    (100, 70, 1, None),
+    (1000, 300, 3, None),
+    (129, 1000, 20, "difference"),
+    (128, 128, 64, None),
+    (65, 300, 257, "gram"),
+  ],
+)
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_lowered(platform, n, m, d, form, kind, order):
+  one_set = n == m
+  text = lowered(program(one_set, form, kind, order), arguments(n, m, d), (platform,))
+  kernels = set(re.findall(r"edm_(?:total|scaled|vjp_\w+)\b", text))
+  values, gradients = {"edm_total" if kind == "sum" else "edm_scaled"}, {"edm_vjp_rows", "edm_vjp_columns"}
+  assert kernels == values | (gradients if order else set())
+  assert ("tpu_custom_call" in text) == (platform == "tpu")
+  assert ("triton" in text) == (platform == "cuda")
+
+
+def test_the_platform_is_chosen_when_a_program_is_lowered():
+  """One traced program for both; and the plain one where nothing is said."""
+  x = jax.ShapeDtypeStruct((300, 3), jnp.float32)
+  with h100():
+    unstable = [export.DisabledSafetyCheck.custom_call(name) for name in ("__gpu$xla.gpu.triton", "tpu_custom_call")]
+    both = export.export(jax.jit(energy), platforms=PLATFORMS, disabled_checks=unstable)(x).mlir_module()
+  assert "tpu_custom_call" in both
+  assert "triton" in both
+  for platform in PLATFORMS:
+    assert "custom_call" not in lowered(lambda x: pairwise_sum(lambda D: jnp.exp(-D), x), (x,), (platform,))
+
+
+def test_the_gradient_of_a_symmetric_matrix_is_one_sweep():
+  x = jax.ShapeDtypeStruct((300, 3), jnp.float32)
+  text = lowered(jax.grad(lambda x: energy(x).sum()), (x,), ("tpu",))
+  assert "edm_vjp_rows" in text
+  assert "edm_vjp_columns" not in text
+
+
+def test_platforms(monkeypatch):
+  """The same from the oldest JAX that is supported to the newest; a later one may lack Triton."""
+  assert tuple(rule.BACKENDS) == PLATFORMS
+  monkeypatch.delitem(rule.BACKENDS, "cuda")
+  with pytest.raises(ValueError, match=r"has kernels for tpu, with jax .* Got a program for cuda"):
+    lowered(energy, (jnp.ones((8, 3)),), ("cuda",))
+
+
+def gpu(name, capability, shared_per_block, shared_per_core, cores):
+  """What XLA wants to know of a GPU that is not here: from the makers' data sheets."""
+  return "cuda", {
+    "topology": "1x1x1",
+    "target_config": f"""
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 threads_per_core_limit: 2048
+  shared_memory_per_block_optin: {shared_per_block} shared_memory_per_core: {shared_per_core} core_count: {cores}
+  fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84929347584
+  cuda_compute_capability {{ {capability} }} registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}}
+platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 7 }} runtime_version {{ major: 12 minor: 8 }}
+device_description_str: "{name}"
+""",
+  }
+
+
+COMPILERS = {"tpu": "libtpu", "cuda": "jax_cuda12_plugin"}  # packages
+DEVICES = {
+  "TPU v4": ("tpu", {"topology_name": "v4:2x2x1"}),
+  "TPU v5e": ("tpu", {"topology_name": "v5e:2x2"}),
+  "TPU v5p": ("tpu", {"topology_name": "v5p:2x2x1"}),
+  "TPU v6e": ("tpu", {"topology_name": "v6e:2x2"}),
+  "TPU 7x": ("tpu", {"topology_name": "tpu7x:2x2x1"}),
+  "A100": gpu("NVIDIA A100-SXM4-80GB", "major: 8 minor: 0", 166912, 167936, 108),
+  "L4": gpu("NVIDIA L4", "major: 8 minor: 9", 101376, 102400, 58),
+  "H100": gpu("NVIDIA H100 80GB HBM3", "major: 9", 232448, 233472, 132),
+  "B200": gpu("NVIDIA B200", "major: 10", 232448, 233472, 148),
+}
+
+
+def mesh_of(name, monkeypatch):
+  """One device that is not here."""
+  platform, target = DEVICES[name]
+  if importlib.util.find_spec(COMPILERS[platform]) is None:
+    pytest.skip(f"needs the package {COMPILERS[platform]}")
+  monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+  monkeypatch.setenv("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
+  return jax.sharding.Mesh(topologies.get_topology_desc(platform=platform, **target).devices[:1], ("i",))
+
+
+def compiled(f, args, mesh):
+  device = NamedSharding(mesh, PartitionSpec())
+  with use_abstract_mesh(mesh.abstract_mesh):
+    return jax.jit(f).lower(*(jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device) for a in args)).compile()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "d"), [(2**17, 3), (2**15, 64), (2**13, 257), (2**13, 2048)])
+@pytest.mark.parametrize("name", ["TPU v5e", "H100"])
+def test_compiled_for_a_device_that_is_not_here(name, n, d, monkeypatch):
+  """Memory by the compiler's own accounting: a few times the points; and of the XLA bodies nothing is left."""
+  mesh = mesh_of(name, monkeypatch)
+
+  def loss(x, y, theta):
+    return jnp.sin(fused_sum(lambda D: jnp.exp(-theta * D), x, y)).sum()
+
+  args = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((n, d), (n, d), ())]
+  for f, kernels in ((loss, 1), (jax.value_and_grad(loss, (0, 1, 2)), 3)):
+    executable = compiled(f, args, mesh)
+    assert executable.memory_analysis().temp_size_in_bytes < 8 * (2 * n * (max(d, 8) + 4) * 4)
+    text = executable.as_text()
+    assert "while(" not in text
+    if DEVICES[name][0] == "tpu":
+      assert len(re.findall(r'custom_call_target="tpu_custom_call"', text)) == kernels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sum", "logsumexp"])
+@pytest.mark.parametrize(("d", "form"), [(3, None), (20, "difference"), (20, None)])
+@pytest.mark.parametrize("name", DEVICES)
+def test_compiled_with_everything_in_it(name, d, form, kind, monkeypatch):
+  mesh = mesh_of(name, monkeypatch)
+  compiled(program(False, form, kind, 1), arguments(1000, 300, d), mesh)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [3, 64])
+@pytest.mark.parametrize(("name", "column"), [("TPU v5e", 2), ("H100", 3)])
+def test_the_memory_in_the_documents_is_what_compilers_say(name, column, d, monkeypatch):
+  mesh = mesh_of(name, monkeypatch)
+  text = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text(encoding="utf-8")
+  written = float(re.search(rf"^\| d={d} \|.*$", text, re.MULTILINE)[0].split("|")[column + 1])
+  args = [jax.ShapeDtypeStruct((1_000_000, d), jnp.float32)] * 2
+  executable = compiled(jax.value_and_grad(lambda *z: fused_sum(lambda D: jnp.exp(-D), *z).sum(), (0, 1)), args, mesh)
+  np.testing.assert_allclose(executable.memory_analysis().temp_size_in_bytes / 2**20, written, atol=1, rtol=0.05)
+
+
+# The benchmark that waits for a device
+
+
+# Bad input
+
+
+@jax.custom_vjp
+def without_forward_mode(D):
+  return jnp.tanh(D)
+
+
+without_forward_mode.defvjp(lambda D: (jnp.tanh(D), D), lambda D, g: (g,))
+
+BAD = {
+  "a custom_vjp": (
+    ValueError,
+    "f must have forward mode. Got a function with a jax.custom_vjp.*jax.custom_jvp",
+    jax.grad(lambda x: fused_sum(without_forward_mode, x).sum()),
+  ),
+  "a name": (
+    ValueError,
+    'pairwise_sum: implementation must be None, "xla" or "pallas". Got \'cuda\'',
+    lambda x: pairwise_sum(lambda D: D, x, implementation="cuda"),
+  ),
+  "this platform": (
+    ValueError,
+    'pairwise_logsumexp: .*has kernels for tpu and cuda, with jax .*. Got a program for cpu. Take implementation="xla"',
+    lambda x: fused_logsumexp(lambda D: D, x),
+  ),
+  "an array": (
+    ValueError,
+    r"f may close over numbers.*array of shape \(4,\) that meets D as a whole.*Python loop",
+    lambda x: fused_sum(lambda D: jnp.interp(D, jnp.arange(4.0), jnp.arange(4.0)), x),
+  ),
+  "rows": (
+    TypeError,
+    "f must return one number for each pair.*Got ValueError",
+    lambda x: fused_sum(lambda D: jnp.sort(D, 1), x),
+  ),
+  "shape": (TypeError, "f must return one number for each pair", lambda x: fused_sum(lambda D: jnp.stack([D, D]), x)),
+  "narrow integers": (
+    TypeError,
+    "numbers must be booleans, int32, or floating.*Got dtype uint8",
+    lambda x: fused_sum(lambda D, a: a * D, x, args=(jnp.ones((4, 1), jnp.uint8),)),
+  ),
+  "sums of integers": (
+    TypeError,
+    "sums must be of floating numbers, or count where f is true. Got sums of dtype int32",
+    lambda x: fused_sum(lambda D: D < 1, x, values=jnp.ones(4, jnp.int32)),
+  ),
+  "complex": (
+    TypeError,
+    "numbers must be booleans, int32, or floating and of 32 bits at most. Got dtype complex64",
+    lambda x: fused_sum(lambda D, a: jnp.real(a) * D, x, args=(1j,)),
+  ),
+}
+
+
+test_bad_input = refusals(BAD)
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_64_bits_are_refused():
+  with pytest.raises(TypeError, match=r"of 32 bits at most. Got dtype float64"):
+    jax.jit(energy)(jnp.ones((4, 3)))
+  with pytest.raises(TypeError, match=r"of 32 bits at most. Got dtype int64"):
+    fused_sum(lambda D, a: a * D, jnp.ones((4, 3), jnp.float32), args=(jnp.ones((4, 1), int),))
+
+
+OPERATIONS = {"tpu": (jax.scipy.special.i0e, "bessel_i0e"), "cuda": (jax.scipy.special.gammaln, "lgamma")}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_an_operation_that_the_kernel_language_lacks_is_named(platform):
+  f, operation = OPERATIONS[platform]
+  message = rf"pairwise_sum: .*Pallas can lower for {platform}. Got .*{operation}.*Take implementation=\"xla\""
+  with pytest.raises(ValueError, match=message):
+    lowered(lambda x: fused_sum(lambda D: f(D + 1), x), (jnp.ones((4, 3)),), (platform,))
+
+
+def test_what_only_the_compiler_of_triton_refuses_is_refused_before():
+  choose = lambda D: jax.lax.select_n(D.astype(jnp.int32) % 3, D, 2 * D, 3 * D)  # noqa: E731
+  with pytest.raises(ValueError, match=r"no select_n of integers, of a kernel with .*rem"):
+    lowered(lambda x: fused_sum(choose, x), (jnp.ones((4, 3)),), ("cuda",))
+  with pytest.raises(ValueError, match="257 columns of values, more than 256"):
+    lowered(lambda x: fused_sum(lambda D: D, x, values=jnp.ones((4, 257))), (jnp.ones((4, 3)),), ("cuda",))
+
+
+def test_more_coordinates_than_a_tpu_has_room_for():
+  with pytest.raises(ValueError, match="4096 coordinates, more than 2048"):
+    lowered(energy, (jnp.ones((8, 4096)),), ("tpu",))

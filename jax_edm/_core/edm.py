@@ -60,9 +60,9 @@ def edm(
   axis); the points are gathered where a device needs all of them, never the matrix. See ``docs/devices.md``.
 
   Accuracy: ``"difference"`` has a relative error of about d eps in *every* entry, and as good a gradient. ``"gram"``
-  has an error of about eps times the squared distances of the two points from the midst of ``y``; an entry below that
+  has an error of about eps times the squared distances of the two points from the centre of ``y``; an entry below that
   error is 0. Gradients of ``"gram"`` and of ``None`` have an error of about eps times the cotangents times the
-  distances from the midst. See ``docs/numerics.md``; ``tests/test_numerics.py`` holds each sentence of it.
+  distances from the centre. See ``docs/numerics.md``; ``tests/core/test_numerics.py`` holds each sentence of it.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -112,7 +112,7 @@ def distances(
 
   Accuracy: that of :func:`edm`, halved for the entries. The gradient multiplies by 1 / r: for pairs that are close
   together in a wide cloud, where its digits matter, take ``"difference"``. With ``"gram"``, points that are closer to
-  each other than about ``sqrt((4 + sqrt(d)) eps)`` times their distance from the midst of ``y`` (in float32 with d=64,
+  each other than about ``sqrt((4 + sqrt(d)) eps)`` times their distance from the centre of ``y`` (in float32 with d=64,
   0.1 %) count as coincident.
 
   Example:

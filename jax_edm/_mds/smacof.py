@@ -203,10 +203,11 @@ def principal_axes(x: jax.Array, dim: int) -> jax.Array:
 
 def is_placed(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
   """Whether points that no longer move are a minimum for distances that determine them."""
-  known = jnp.ones(t.shape, bool) if w is None else w != 0
+  t = t if w is None else jnp.where(w == 0, 0, t)
+  not_negative = t.min() >= -(float(jnp.finfo(t.dtype).eps) ** 0.5) * t.max()
   # Points that all coincide do not move, but are a minimum only for distances that are all zero.
-  apart = (x != x[0]).any() | jnp.where(known, t == 0, True).all()
-  return apart & jnp.isfinite(x).all() & jnp.where(known, t >= 0, True).all() & is_connected(w)
+  apart = (x != x[0]).any() | (t == 0).all()
+  return apart & not_negative & jnp.isfinite(x).all() & is_connected(w)
 
 
 def is_connected(w: Weights) -> jax.Array:

@@ -24,6 +24,8 @@ from jax_edm._pairwise.pallas.triton import Triton
 from transformations import quick_jit
 
 EPS = float(np.finfo(np.float32).eps)
+
+
 @dataclass(frozen=True)
 class Implementation:
   """``pairwise_sum`` and ``pairwise_logsumexp``, and what holds for this implementation alone.
@@ -64,6 +66,8 @@ KERNELS = [name for name in IMPLEMENTATIONS if name != "xla"]
 @pytest.fixture(params=IMPLEMENTATIONS)
 def sums(request):
   """Each of the implementations in turn. Kernels run where a test compiles a program of its own (``jax.jit``)."""
+  if request.param != "xla" and "float64" in request.node.name:
+    pytest.skip("kernels compute in 32 bits")
   with interpreted(request.param):
     yield IMPLEMENTATIONS[request.param]
 
@@ -89,7 +93,7 @@ def interpreted(name):
     patch.setitem(rule.BACKENDS, "cpu", backend(name))
     patch.setattr(Backend, "run", run_and_note)
     yield
-  assert seen <= {name}
+  assert seen == {name}
 
 
 @contextlib.contextmanager

@@ -34,7 +34,9 @@ def spec_of(a):
   return tuple(entries)
 
 
-COLLECTIVES = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute|collective-broadcast|ragged-all-to-all"
+COLLECTIVES = (
+  "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute|collective-broadcast|ragged-all-to-all"
+)
 
 
 def compiled(f, *args):

@@ -102,7 +102,9 @@ def test_without_the_diagonal(options, kind, rng):
   padded = np.where(where[:, None], x, np.nan).astype("f")
   found = quick_jit(everything(partial(ours, **options)))(put(padded, mesh_of(kind), "i"), w)
   with x64(True):
-    expected = quick_jit(everything(naive))(*(np.where(where[..., None] if a.ndim == 2 else True, a, 0).astype(float) for a in (x, w)))
+    expected = quick_jit(everything(naive))(
+      *(np.where(where[..., None] if a.ndim == 2 else True, a, 0).astype(float) for a in (x, w))
+    )
   (values, gradients, hvps), (wanted, *derivatives) = found, expected
   for a, e in zip(jax.tree.leaves(values), wanted, strict=True):
     np.testing.assert_allclose(a, e, rtol=2e-3, atol=1e-5)
@@ -349,8 +351,14 @@ def test_coordinates_over_devices_are_gathered(kind, rng):
   def everything(x, y):
     return [(f(x, y), jax.grad(loss(f), (0, 1))(x, y)) for f in ways]
 
-  expected = quick_jit(lambda x, y: [(f(x, y), jax.grad(loss(f), (0, 1))(x, y)) for f in (naive_edm, lambda *z: jnp.exp(-naive_edm(*z)).sum(1))])(x, y)
-  for a, e in zip(jax.tree.leaves(quick_jit(everything)(*spread)), jax.tree.leaves([*expected, expected[1]]), strict=True):
+  expected = quick_jit(
+    lambda x, y: [
+      (f(x, y), jax.grad(loss(f), (0, 1))(x, y)) for f in (naive_edm, lambda *z: jnp.exp(-naive_edm(*z)).sum(1))
+    ]
+  )(x, y)
+  for a, e in zip(
+    jax.tree.leaves(quick_jit(everything)(*spread)), jax.tree.leaves([*expected, expected[1]]), strict=True
+  ):
     np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-3)
 
 
@@ -360,7 +368,9 @@ def test_a_ring_of_one_device_and_a_mesh_of_one(rng):
   mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("i",), axis_types=(AxisType.Explicit,))
   ways = [edm, *(partial(f, **options) for f in (gaussian, soft_minimum, neighbours) for options in ({}, RING))]
   found = quick_jit(lambda x: [f(x) for f in ways])(put(x, mesh, "i"))
-  alone = quick_jit(lambda x: [f(x) for f in (edm, gaussian, gaussian, soft_minimum, soft_minimum, neighbours, neighbours)])(x)
+  alone = quick_jit(
+    lambda x: [f(x) for f in (edm, gaussian, gaussian, soft_minimum, soft_minimum, neighbours, neighbours)]
+  )(x)
   for a, e in zip(found, alone, strict=True):
     np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5)
 

@@ -112,7 +112,7 @@ def test_a_batch_over_the_devices(kind, rng):
     of_one = lambda x, f=f: [f(x), *jax.jvp(gradient(scalar(f)), (x,), (x / 2,))]  # noqa: E731
     expected = jax.tree.leaves(quick_jit(jax.vmap(of_one))(jnp.asarray(x)))
     with jax.set_mesh(mesh):
-      found = quick_jit(lambda x, g=of_one: (jax.vmap(g)(x), g(x)))(put(x, mesh, "i"))  # noqa: B023
+      found = quick_jit(lambda x, g=of_one: (jax.vmap(g)(x), g(x)))(put(x, mesh, "i"))
     for batched in found:
       for a, e in zip(jax.tree.leaves(batched), expected, strict=True):
         assert spec_of(a) == ("i",)
@@ -134,5 +134,3 @@ def test_a_shard_map_over_one_axis_of_two(options, rng):
   expected = quick_jit(lambda *z: [jax.grad(loss(NAIVE[f]), (0, 1))(*z) for f in functions])(x, y)
   for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a, e, atol=1e-4)
-
-

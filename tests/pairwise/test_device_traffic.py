@@ -11,7 +11,7 @@ from meshes import KINDS, RING, compiled, either_kind, gaussian, loss, mesh_of, 
 
 from benchmarks import devices
 from jax_edm import distances, edm, pairwise_sum, safe_root
-from transformations import hvp, jvp, quick_jit
+from transformations import hvp, quick_jit
 
 # Both forms of D, by differences and by products, of both kinds of sums.
 CASES = [(edm, 16), (distances, 3), (gaussian, 3), (gaussian, 16), (soft_minimum, 16)]
@@ -52,7 +52,9 @@ def test_one_set_gathers_the_points_and_reduces_their_gradient(f, d, kind, rng):
 
 
 # A dense matrix over an Auto axis is left to the compiler.
-@pytest.mark.parametrize(("f", "kind"), [(edm, KINDS[1]), *((f, kind) for f in (gaussian, soft_minimum) for kind in KINDS)])
+@pytest.mark.parametrize(
+  ("f", "kind"), [(edm, KINDS[1]), *((f, kind) for f in (gaussian, soft_minimum) for kind in KINDS)]
+)
 def test_two_sets_by_rows_gather_the_second(f, kind, rng):
   n, m, d = 1024, 768, 3
   x, y = (put(rng.normal(size=(k, d)).astype("f"), mesh_of(kind), "i") for k in (n, m))
@@ -110,8 +112,8 @@ def test_memory_of_a_ring_falls_with_its_devices(f, rng):
     return compiled(step, put(x, mesh, "i")).memory_analysis().temp_size_in_bytes
 
   alone, *rings = [memory(p, axis_name="i") for p in (1, 2, 4, 8)]
-  assert rings[0] == pytest.approx(2 * rings[1], rel=0.1)
-  assert rings[0] == pytest.approx(4 * rings[2], rel=0.1)
+  assert rings[0] > 1.9 * rings[1]
+  assert rings[0] > 3.8 * rings[2]
   assert alone > 4.5 * rings[2]  # not 8 times: no block visits a device that is alone
   assert memory(8) > 4 * rings[2]  # the rows gather the points
 

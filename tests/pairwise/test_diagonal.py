@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import in_widest
-from implementations import sums as sums
 
 from conftest import x64
+from implementations import in_widest
+from implementations import sums as sums
 from jax_edm import pairwise_logsumexp, pairwise_sum
 from transformations import naive_edm, quick_jit
 
@@ -82,7 +82,7 @@ def test_a_point_alone_has_no_pair():
 
 
 def test_an_infinite_point_shows_in_its_own_pairs_alone(sums, rng):
-  """f is singular at 0 and finite at infinity."""
+  """F is singular at 0 and finite at infinity."""
   x = rng.normal(size=(9, 3)).astype(np.float32)
   x[4] = np.inf
 

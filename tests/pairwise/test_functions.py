@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import EPS
-from implementations import sums as sums
 
 import oracle
+from implementations import EPS
+from implementations import sums as sums
 from jax_edm import pairwise_logsumexp, pairwise_sum
 from transformations import quick_jit
 

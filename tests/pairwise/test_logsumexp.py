@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import EPS
-from implementations import sums as sums
 
 import oracle
 from conftest import x64
+from implementations import EPS
+from implementations import sums as sums
 from jax_edm import pairwise_logsumexp
 
 
@@ -132,7 +132,7 @@ def test_a_row_of_minus_infinity(sums):
       out, back = jax.vjp(logs, x, mask)
       derivatives = back(jnp.zeros(4).at[1].set(1.0))
       if sums.order == 2:
-        derivatives += jax.jvp(jax.grad(lambda x: jnp.exp(logs(x, mask)).sum()), (x,), (x,))  # noqa: B023
+        derivatives += jax.jvp(jax.grad(lambda x: jnp.exp(logs(x, mask)).sum()), (x,), (x,))
       found.append((out, *derivatives))
     return found
 
@@ -170,5 +170,3 @@ def test_nan_without_weight_is_seen(sums):
   x, a, w = jnp.ones((40, 2)), jnp.zeros((1, 40)).at[0, 3].set(jnp.nan), jnp.ones(40).at[3].set(0)
   out = sums.jit(lambda a, w: sums.logsumexp(lambda D, a: a - D, x, x, args=(a,), weights=w))(a, w)
   assert np.isnan(out).all()
-
-

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import IMPLEMENTATIONS, in_widest, interpreted
-from implementations import sums as sums
 
 import oracle
 from conftest import x64
+from implementations import IMPLEMENTATIONS, in_widest, interpreted
+from implementations import sums as sums
 from transformations import naive_edm, quick_jit
 
 # The reduction, the sets, the coordinates; of one set a sum without an argument of pairs is made in tiles.
@@ -61,7 +61,12 @@ def test_what_is_missing_reaches_nothing(name, way, rng):
   m = (11, 9)[sets - 1]
   here = np.arange(n) % 3 != 1
   here_y = here if sets == 1 else np.arange(m) % 4 != 3
-  full = {"x": rng.normal(size=(n, d)), "y": rng.normal(size=(m, d)), "T": rng.normal(size=(n, m)), "v": rng.random(m) + 1}
+  full = {
+    "x": rng.normal(size=(n, d)),
+    "y": rng.normal(size=(m, d)),
+    "T": rng.normal(size=(n, m)),
+    "v": rng.random(m) + 1,
+  }
   full = {key: a / (d**0.5 if key in "xy" else 1) for key, a in full.items()}
   kept = {"x": (here,), "y": (here_y,), "T": np.ix_(here, here_y), "v": (here_y,)}
   short = {key: full[key][kept[key]] for key in full}

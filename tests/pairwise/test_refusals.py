@@ -12,7 +12,11 @@ BAD = {
   "f": (TypeError, r"pairwise_sum: f must be a function of a squared distance", lambda x: pairwise_sum(x, x)),
   "f reduces": (TypeError, OF_PAIR, lambda x: pairwise_sum(lambda D: D.sum(1), x)),
   "f of rows": (TypeError, OF_PAIR, lambda x: pairwise_sum(lambda D: jnp.sort(D, 1), x)),
-  "f adds an axis": (TypeError, rf"{OF_PAIR}.* Got .*shape \(2,\)", lambda x: pairwise_sum(lambda D: jnp.stack([D, D]), x)),
+  "f adds an axis": (
+    TypeError,
+    rf"{OF_PAIR}.* Got .*shape \(2,\)",
+    lambda x: pairwise_sum(lambda D: jnp.stack([D, D]), x),
+  ),
   "f returns a pair": (TypeError, rf"{OF_PAIR}.* Got tuple", lambda x: pairwise_sum(lambda D: (D, D), x)),
   "f returns nothing": (TypeError, rf"{OF_PAIR}.* Got NoneType", lambda x: pairwise_sum(lambda D: None, x)),
   "f takes more": (TypeError, rf"{OF_PAIR}.* Got .*missing", lambda x: pairwise_sum(lambda D, a: D, x)),

@@ -2,16 +2,16 @@
 
 from functools import partial
 
-import definitions
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import EPS, IMPLEMENTATIONS, KERNELS, interpreted
-from implementations import sums as sums
 
+import definitions
 import oracle
 from conftest import equations, x64
+from implementations import EPS, IMPLEMENTATIONS, KERNELS, interpreted
+from implementations import sums as sums
 from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
 from transformations import quick_jit
 

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from implementations import IMPLEMENTATIONS, KERNELS, interpreted
 
+from implementations import IMPLEMENTATIONS, KERNELS, interpreted
 from jax_edm import pairwise_logsumexp, pairwise_sum
 from transformations import ALL, FIRST_ORDER, SECOND_ORDER, Case, check_cases, naive_edm
 
@@ -93,5 +93,3 @@ def test_transformations_of_kernels(route, name):
       Case(of_logsumexp, TWO_SETS, jnp.float32, naive=naive_soft_minimum),
     ]
     check_cases(ALL[name], cases, sums.jit)
-
-

@@ -1,7 +1,8 @@
 """What points over many devices cost: ``python -m benchmarks.devices`` prints the tables of docs/devices.md.
 
 One step is the value and the gradient of ``sum f(D)`` for one set of n points in d coordinates, in float32, on p
-devices. ``tests/pairwise/test_device_traffic.py`` compares these formulas with the compiler's accounting, at sizes that run there.
+devices. ``tests/pairwise/test_device_traffic.py`` compares these formulas with the compiler's accounting, at sizes that
+run there.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Points over devices with everything a user passes: masks, arguments, values, closures, dtypes, sizes; and bad input."""
+"""Points over devices with all that a user passes: masks, arguments, values, closures, dtypes, sizes; and bad input."""
 
 from functools import partial
 
@@ -156,7 +156,7 @@ def of_network(reduce, naive=False, **options):
 @either_kind
 @pytest.mark.parametrize("reduce", [pairwise_sum, pairwise_logsumexp])
 def test_f_closes_over_what_lies_on_the_mesh(reduce, kind, rng):
-  """Replicated or sharded, under jit, grad, vmap and a mesh that is set; of rows and of a ring; and over NumPy arrays."""
+  """Replicated or sharded, under jit, grad, vmap and a mesh that is set; of rows and of a ring; and NumPy arrays."""
   mesh, x = mesh_of(kind), rng.normal(size=(48, 3)).astype("f")
   layers, rest = rng.normal(size=(8, 4)).astype("f"), (np.int32(2), np.bool_(True))
   expected = quick_jit(of_network(reduce, naive=True))(x, layers, *rest)

@@ -47,7 +47,7 @@ def derivatives(f, order):
 
 @pytest.mark.parametrize("kind", ["tiles", "rows", "logsumexp"])
 def test_against_a_naive_formula(kind, sums, rng):
-  """With masks and without, blocks that divide n and that do not; a duplicated pair of indices is the diagonal alone."""
+  """With masks and without, blocks that divide n and that do not; a pair of equal indices is the diagonal alone."""
   x, v, t = rng.normal(size=(N, 3)), rng.normal(size=(N, 3)), rng.normal(size=(N, 1))
   everywhere, here = np.ones(N, bool), np.arange(N) % 4 != 2
   with x64(True):

@@ -1,4 +1,4 @@
-"""What f may be: it closes over anything, and over data of any kind; equal functions compile once, others are kept apart."""
+"""What f may be: it closes over data of any kind; equal functions compile once, and others are kept apart."""
 
 from functools import partial
 

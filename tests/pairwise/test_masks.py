@@ -93,8 +93,8 @@ def test_what_is_missing_reaches_nothing(name, way, rng):
           np.testing.assert_array_equal(a, 0, err_msg=key)
 
 
-# Issue 14: f may be singular at whatever stands in the place of what is missing. Arguments that are everywhere harmless,
-# of the shapes of pairs, columns, rows and none.
+# Issue 14: f may be singular at whatever stands in the place of what is missing. Arguments that are everywhere
+# harmless, of the shapes of pairs, columns, rows and none.
 SINGULAR = {
   "log of an argument": (lambda D, t: (D - t) ** 2 / jnp.log(t), 2.5, "nm"),
   "one less an argument": (lambda D, t: D / (1 - t), 0.5, "m"),

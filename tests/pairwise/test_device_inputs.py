@@ -169,6 +169,10 @@ def test_f_closes_over_what_lies_on_the_mesh(reduce, kind, rng):
     run = of_network(reduce, **options)
     agree(quick_jit(run)(put(x, mesh, "i"), layers, *rest))
     with jax.set_mesh(mesh):
+      if options and kind == AxisType.Explicit:
+        with pytest.raises(ValueError, match=r"f must not close over what lies on the mesh.*shard_map.*args="):
+          quick_jit(run)(put(x, mesh, "i"), put(layers, mesh), *(put(a, mesh) for a in rest))
+        continue
       for lies in ((), ("i",)) if kind == AxisType.Auto else ((),):
         spread = (put(x, mesh, "i"), put(layers, mesh, *lies), *(put(a, mesh) for a in rest))
         agree(quick_jit(run)(*spread))
@@ -203,8 +207,9 @@ def test_f_closes_over_traced_arrays_inside_a_shard_map(reduce, rng):
   def told(x, layers):
     return total(x, lax.pcast(layers, "i", to="varying"))
 
+  with pytest.raises(ValueError, match=r"does not vary over \('i',\).*pcast\(value, \('i',\)"):
+    jax.jit(on_devices(total, in_specs=(P("i"), P())))(x, layers)
   ways = {
-    "the same": on_devices(total, in_specs=(P("i"), P())),
     "told to vary": on_devices(told, in_specs=(P("i"), P())),
     "not checked": on_devices(total, in_specs=(P("i"), P()), check_vma=False),
   }
@@ -220,6 +225,7 @@ def test_f_closes_over_what_varies_more_than_the_points(options, rng):
   mesh, x, widths = mesh_of(AxisType.Auto, 4, 2), rng.normal(size=(16, 3)).astype("f"), np.array([0.5, 2.0], "f")
 
   def of_device(x, w):
+    w = lax.pcast(w, "i", to="varying") if options else w
     return pairwise_sum(lambda D: jnp.exp(-D * w[0]), x, **options)[None]
 
   both = jax.shard_map(of_device, mesh=mesh, in_specs=(P("i"), P("j")), out_specs=P("j", "i"))

@@ -9,9 +9,10 @@ import numpy as np
 from jax_edm import _errors
 from jax_edm._core import validation
 from jax_edm._core.edm import distances
+from jax_edm._typing import ArrayLike
 
 
-def pdist(x: jax.Array) -> jax.Array:
+def pdist(x: ArrayLike) -> jax.Array:
   r"""Distances between all pairs of points i < j, as ``scipy.spatial.distance.pdist`` orders them.
 
   Shapes: ``n`` points; ``d`` coordinates; ``...`` leading batch axes.
@@ -38,7 +39,7 @@ def pdist(x: jax.Array) -> jax.Array:
   return _condensed(distances(x))
 
 
-def squareform(a: jax.Array) -> jax.Array:
+def squareform(a: ArrayLike) -> jax.Array:
   r"""The condensed form of a symmetric matrix with a zero diagonal, or the other way round, as SciPy's ``squareform``.
 
   Args:
@@ -63,21 +64,22 @@ def squareform(a: jax.Array) -> jax.Array:
            [3., 4., 0.]], dtype=float32)
   """
   validation.real("squareform", "a", a)
-  if len(a.shape) == 2:
+  shape = jnp.shape(a)
+  if len(shape) == 2:
     validation.square("squareform", "a", a)
     validation.symmetric_zero_diagonal("squareform", "a", a)
     return _condensed(jnp.asarray(a))
-  size = a.shape[0] if len(a.shape) == 1 else -1
+  size = shape[0] if len(shape) == 1 else -1
   n = round((1 + (1 + 8 * max(size, 0)) ** 0.5) / 2)
   if size != n * (n - 1) // 2:
     raise _errors.error(
       "squareform",
       "a must be a vector of n (n - 1) / 2 entries, or a matrix",
-      f"shape {a.shape}",
+      f"shape {shape}",
       "For a batch use jax.vmap(squareform)",
     )
-  a = jnp.asarray(a)
-  upper = jnp.zeros((n, n), a.dtype).at[_pairs(n)].set(a, unique_indices=True)
+  entries = jnp.asarray(a)
+  upper = jnp.zeros((n, n), entries.dtype).at[_pairs(n)].set(entries, unique_indices=True)
   return upper + upper.T
 
 

@@ -55,6 +55,7 @@ from jax import lax
 from jax_edm._core import distance
 from jax_edm._core.distance import Form, Points, Side, Sides
 from jax_edm._core.linear import Arrays, Function, LinearMap, Tangents, call, linear
+from jax_edm._typing import ArrayLike
 
 
 def edm(form: Form, z: Points) -> jax.Array:
@@ -220,7 +221,7 @@ def varying_axes(a: Any) -> frozenset[str]:
   return frozenset(of.mat.varying if hasattr(of, "mat") else of.vma)
 
 
-def safe_root(squared: jax.Array) -> jax.Array:
+def safe_root(squared: ArrayLike) -> jax.Array:
   """The root, with zero for its derivatives, of every order, where it is zero.
 
   What :func:`jax_edm.distances` is of :func:`jax_edm.edm`, for functions of squared distances.
@@ -242,6 +243,7 @@ def safe_root(squared: jax.Array) -> jax.Array:
            [ 0.6,  0.8],
            [ 0.6,  0.8]], dtype=float32)
   """
-  zero = squared == 0
+  values = jnp.asarray(squared)
+  zero = values == 0
   # Selected before the root, and not only after it: inf * 0, masked afterwards, is NaN.
-  return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
+  return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, values)))

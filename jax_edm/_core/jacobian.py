@@ -7,7 +7,7 @@ form, without ever making it. ``jax_edm._core.derivatives`` derives the two; ``d
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,14 @@ from jax_edm import _errors
 from jax_edm._core import derivatives
 from jax_edm._core.distance import Points
 from jax_edm._core.edm import choose_form, dtypes
+from jax_edm._typing import ArrayLike
 
 
-def edm_jacobian(x: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
+@overload
+def edm_jacobian(x: ArrayLike, y: None = None) -> jax.Array: ...
+@overload
+def edm_jacobian(x: ArrayLike, y: ArrayLike) -> tuple[jax.Array, jax.Array]: ...
+def edm_jacobian(x: ArrayLike, y: ArrayLike | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
   r"""The dense derivative of ``edm(x)``, or of ``edm(x, y)``.
 
   .. math:: J_{ijkl} = \partial D_{ij} / \partial x_{kl} = 2\,(\delta_{ik} - \delta_{jk})\,(x_{il} - x_{jl})
@@ -53,7 +58,7 @@ def edm_jacobian(x: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[
   return _jacobian(x, y)
 
 
-def edm_jvp(x: jax.Array, v: jax.Array, y: jax.Array | None = None, w: jax.Array | None = None) -> jax.Array:
+def edm_jvp(x: ArrayLike, v: ArrayLike, y: ArrayLike | None = None, w: ArrayLike | None = None) -> jax.Array:
   r"""How ``edm(x)`` moves when ``x`` moves by ``v``; of ``edm(x, y)`` when ``y`` moves by ``w`` as well.
 
   .. math:: dD_{ij} = 2\,\langle x_i - y_j,\; v_i - w_j \rangle
@@ -82,7 +87,7 @@ def edm_jvp(x: jax.Array, v: jax.Array, y: jax.Array | None = None, w: jax.Array
     Array(-6., dtype=float32)
   """
   _errors.points("edm_jvp", "x", x)
-  _errors.same_shape("edm_jvp", "v", v, x.shape, "x")
+  _errors.same_shape("edm_jvp", "v", v, jnp.shape(x), "x")
   if (y is None) != (w is None):
     raise _errors.error(
       "edm_jvp", "y and its tangent w go together", "one of them", "Pass both, or neither for one set"
@@ -90,11 +95,15 @@ def edm_jvp(x: jax.Array, v: jax.Array, y: jax.Array | None = None, w: jax.Array
   if y is not None:
     _errors.points("edm_jvp", "y", y)
     _errors.pair("edm_jvp", x, y)
-    _errors.same_shape("edm_jvp", "w", w, y.shape, "y")
+    _errors.same_shape("edm_jvp", "w", w, jnp.shape(y), "y")
   return _jvp((x,) if y is None else (x, y), (v,) if w is None else (v, w))
 
 
-def edm_vjp(x: jax.Array, g: jax.Array, y: jax.Array | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
+@overload
+def edm_vjp(x: ArrayLike, g: ArrayLike, y: None = None) -> jax.Array: ...
+@overload
+def edm_vjp(x: ArrayLike, g: ArrayLike, y: ArrayLike) -> tuple[jax.Array, jax.Array]: ...
+def edm_vjp(x: ArrayLike, g: ArrayLike, y: ArrayLike | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
   r"""The gradient with respect to ``x`` of ``<g, edm(x)>``: what reverse mode runs.
 
   .. math:: \bar X = 2\,(\operatorname{diag}(G1 + G'1) - G - G')\,X
@@ -131,14 +140,13 @@ def edm_vjp(x: jax.Array, g: jax.Array, y: jax.Array | None = None) -> jax.Array
   if y is not None:
     _errors.points("edm_vjp", "y", y)
     _errors.pair("edm_vjp", x, y)
-  other = x if y is None else y
-  batch = jnp.broadcast_shapes(x.shape[:-2], other.shape[:-2])
-  _errors.same_shape("edm_vjp", "g", g, (*batch, x.shape[-2], other.shape[-2]), "the matrix")
+  (*of_x, n, _), (*of_y, m, _) = jnp.shape(x), jnp.shape(x if y is None else y)
+  _errors.same_shape("edm_vjp", "g", g, (*jnp.broadcast_shapes(tuple(of_x), tuple(of_y)), n, m), "the matrix")
   return _vjp(g, (x,) if y is None else (x, y))
 
 
 @jax.jit
-def _jacobian(x: jax.Array, y: jax.Array | None) -> jax.Array | tuple[jax.Array, jax.Array]:
+def _jacobian(x: Any, y: Any) -> Any:
   def of_one_set(x: jax.Array) -> jax.Array:
     of_x, of_y = of_two_sets(x, x)
     return jnp.where(jnp.eye(x.shape[0], dtype=bool)[:, :, None, None], 0, of_x + of_y)
@@ -156,7 +164,7 @@ def _jacobian(x: jax.Array, y: jax.Array | None) -> jax.Array | tuple[jax.Array,
 
 
 @jax.jit
-def _jvp(z: Points, w: Points) -> jax.Array:
+def _jvp(z: tuple[Any, ...], w: tuple[Any, ...]) -> Any:
   form = choose_form(None, z[0].shape[-2], z[-1].shape[-2], z[0].shape[-1])
 
   def of_one(*points_and_tangents: jax.Array) -> jax.Array:
@@ -168,7 +176,7 @@ def _jvp(z: Points, w: Points) -> jax.Array:
 
 
 @jax.jit
-def _vjp(g: jax.Array, z: Points) -> jax.Array | Points:
+def _vjp(g: Any, z: tuple[Any, ...]) -> Any:
   form = choose_form(None, z[0].shape[-2], z[-1].shape[-2], z[0].shape[-1])
 
   def of_one(g: jax.Array, *z: jax.Array) -> jax.Array | Points:

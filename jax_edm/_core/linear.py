@@ -163,13 +163,11 @@ def _without_zeros(tangents: Sequence[Any]) -> Tangents:
   return [None if isinstance(t, ad.Zero) else t for t in tangents]
 
 
-for _p, _body in ((function_p, _function), (linear_p, _linear)):
+for _p, _body, _static in ((function_p, _function, ("function",)), (linear_p, _linear, ("linear_map", "k"))):
   _p.multiple_results = True
-  _p.def_impl(lambda *arrays, p=_p, **params: jax.jit(partial(p.bind, **params))(*arrays))
+  _p.def_impl(jax.jit(_p.bind, static_argnames=_static))
   mlir.register_lowering(_p, mlir.lower_fun(_body, multiple_results=True))
-function_p.def_abstract_eval(
-  lambda *arrays, function: jax.make_jaxpr(partial(_function, function=function))(*arrays).out_avals
-)
+function_p.def_abstract_eval(_function_types)
 linear_p.def_abstract_eval(_linear_types)
 ad.primitive_jvps[function_p] = _function_jvp
 batching.primitive_batchers[function_p] = _function_batch

@@ -286,7 +286,8 @@ def _pair_function(
   arrays = (points.x, points.y, *args)
   # Kernels compute in 32 bits, whatever JAX is told; Python's numbers follow.
   with jax.enable_x64(bool(jax.config.read("jax_enable_x64")) and implementation != "pallas"):
-    scalars = [jax.ShapeDtypeStruct((), a.dtype, weak_type=jax.typeof(a).weak_type) for a in (points.x, *args)]
+    types = [(jax.dtypes.canonicalize_dtype(a.dtype), jax.typeof(a).weak_type) for a in (points.x, *args)]
+    scalars = [jax.ShapeDtypeStruct((), dtype, weak_type=weak) for dtype, weak in types]
     function, closed_over = PairFunction.trace(caller, f, scalars)
     if not _sharding.on_a_mesh(*arrays, *closed_over):
       return function, closed_over, False

@@ -139,17 +139,21 @@ def test_losses_that_are_steep_at_zero(n, d, rng):
         np.testing.assert_allclose(hvp, expected, atol=1e-3 * np.abs(expected).max(), err_msg=name)
 
 
-@pytest.mark.parametrize(("n", "d"), [(12, 20), (40, 20), (100, 3), (100, 20)])
+@pytest.mark.parametrize(("n", "d"), [(12, 3), (40, 20), (100, 3), (100, 20)])
 def test_a_pair_that_coincides_contributes_nothing(n, d, rng):
   """Its entry of the cotangent does not matter, to the last bit, in one set and in two; nor do its points' tangents."""
   x, y, v, g = cloud(rng, n, d), cloud(rng, n, d), cloud(rng, n, d), cloud(rng, n, n)
   x[7] = y[7] = x[2]
-  vjp = quick_jit(lambda g: (edm_vjp(x, g), edm_vjp(x, g, y)))
+
+  def pull(method, g):
+    return [jax.vjp(lambda *z: edm(*z, method=method), *z)[1](g) for z in ((x,), (x, y))]
+
+  vjps = quick_jit(lambda g: [edm_vjp(x, g), edm_vjp(x, g, y), *(pull(method, g) for method in METHODS)])
   g[2, 7] = 0
-  rest = vjp(g)
+  rest = vjps(g)
   for value in (1e10, np.inf, np.nan):
     g[2, 7] = value
-    jax.tree.map(np.testing.assert_array_equal, vjp(g), rest)
+    jax.tree.map(np.testing.assert_array_equal, vjps(g), rest)
   of_one, of_two = quick_jit(lambda v, w: (edm_jvp(x, v), edm_jvp(x, v, y, w)))(v, 1e10 * v[::-1])
   for tangent in (of_one, of_two):
     assert tangent[2, 7] == 0

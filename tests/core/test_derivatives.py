@@ -11,6 +11,8 @@ from jax.test_util import check_grads
 import oracle
 from conftest import quick_jit
 from jax_edm import distances, edm, edm_jacobian
+from jax_edm._core.distance import Form
+from jax_edm._core.edm import choose_form
 from transformations import ALL, FIRST_ORDER, Case, check_cases, naive_edm
 
 # Both functions, one set and two, both precisions, and the four forms of ``choose_form``: products; differences of the
@@ -29,6 +31,15 @@ ONE = {
   "third order, reverse": BROADCAST,
   "third order, mixed": MIXED,
 }
+
+
+def test_cases_are_of_all_forms():
+  sizes = [(case.method, case.shapes[0][0], case.shapes[-1][0], case.shapes[0][1]) for case in CASES]
+  gram, mixed, broadcast, difference = (choose_form(*size) for size in sizes)
+  assert gram == Form("gram", "gram")
+  assert mixed == Form("difference", "gram")
+  assert broadcast == Form("broadcast", "broadcast")
+  assert difference == Form("difference", "difference")
 
 
 @pytest.mark.parametrize("name", ALL)

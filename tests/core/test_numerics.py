@@ -1,6 +1,7 @@
 """Each sentence of docs/numerics.md, held to a number computed from the dtype and the scale."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -119,6 +120,21 @@ def test_extreme_scales(d, scale, rng):
   for value, bar in results(x):
     np.testing.assert_allclose(value, squared, rtol=0, atol=16 * EPS * squared.max() + lost)
     np.testing.assert_allclose(bar, expected, rtol=0, atol=min(relative, 0.05) * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("n", "d"), [(12, 3), (70, 3), (70, 20)])
+def test_derivatives_are_linear_in_tangents_of_any_size(n, d, rng):
+  """To the last bit, of a power of two: their squares, which overflow or are zero, have no part in them."""
+  x, v = cloud(rng, n, d), cloud(rng, n, d)
+
+  def derivatives(method, v):
+    f = lambda x: edm(x, method=method)  # noqa: E731
+    return jax.jvp(f, (x,), (v,))[1], jax.jvp(jax.grad(lambda x: jnp.cos(f(x)).sum()), (x,), (v,))[1]
+
+  results = of_each_method(derivatives, quick_jit)
+  for scale in (np.float32(2**-80), np.float32(2**80)):
+    for scaled, plain in zip(*map(jax.tree.leaves, (results(v * scale), results(v))), strict=True):
+      np.testing.assert_array_equal(scaled, plain * scale)
 
 
 @pytest.mark.parametrize("n", [12, 70])

@@ -113,19 +113,24 @@ def imported(path):
   """The modules of the package that a file imports, inside its functions too."""
   found = set()
   for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jax_edm":
-      found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    if isinstance(node, ast.ImportFrom):
+      module = "." * node.level + (node.module or "")  # with a dot in front it is relative, and of no part
+      if module.split(".")[0] in ("jax_edm", ""):
+        found |= {f"{module}.{alias.name}" for alias in node.names}
     elif isinstance(node, ast.Import):
       found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "jax_edm"}
   return found
 
 
 def upward(package):
-  """The imports from a part to a part above it, and from any part to the package as a whole."""
+  """The imports from a part to a part above it, and from any part to the package as a whole; files of no part."""
   wrong = []
   for path in sorted(package.rglob("*.py")):
     own = path.relative_to(package).with_suffix("").parts[0]
-    if own not in PARTS:  # __init__ and __main__ are above all parts
+    if own in ("__init__", "__main__"):  # above all parts
+      continue
+    if own not in PARTS:
+      wrong.append(f"{path.relative_to(package)} is of no part")
       continue
     for name in sorted(imported(path)):
       other = name.split(".")[1] if "." in name else ""
@@ -154,4 +159,13 @@ def test_imports_inside_a_part_have_no_cycle():
 def test_an_upward_import_is_found(tmp_path):
   (tmp_path / "_core").mkdir()
   (tmp_path / "_core" / "low.py").write_text("def f():\n  from jax_edm._mds import stress\n")
-  assert upward(tmp_path) == ["_core/low.py imports jax_edm._mds.stress"]
+  (tmp_path / "_core" / "near.py").write_text("from . import low\nfrom jax_edm._errors import error\nimport numpy\n")
+  (tmp_path / "_typing.py").write_text("import jax_edm\nfrom jax_edm import _errors\n")
+  (tmp_path / "new.py").write_text("")
+  assert upward(tmp_path) == [
+    "_core/low.py imports jax_edm._mds.stress",
+    "_core/near.py imports ..low",
+    "_typing.py imports jax_edm",
+    "_typing.py imports jax_edm._errors",
+    "new.py is of no part",
+  ]

@@ -63,13 +63,17 @@ IMPLEMENTATIONS = {i.name: i for i in (Implementation("xla"), of_kernels("mosaic
 KERNELS = [name for name in IMPLEMENTATIONS if name != "xla"]
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
-def sums(request):
-  """Each of the implementations in turn. Kernels run where a test compiles a program of its own (``jax.jit``)."""
+def _of_fixture(request):
   if request.param != "xla" and "float64" in request.node.name:
     pytest.skip("kernels compute in 32 bits")
   with interpreted(request.param):
     yield IMPLEMENTATIONS[request.param]
+
+
+# Kernels run where a test compiles a program of its own (``jax.jit``): what is compiled is kept, whatever the backend.
+every = pytest.fixture(params=IMPLEMENTATIONS)(_of_fixture)
+# What kernels make of a tile is the same for both backends: by default one of them shows it.
+sums = pytest.fixture(params=["xla", "triton", pytest.param("mosaic", marks=pytest.mark.slow)])(_of_fixture)
 
 
 def backend(name, interpret=True):
@@ -83,17 +87,24 @@ def interpreted(name):
   if name == "xla":
     yield
     return
-  seen, run = set(), Backend.run
+  with pytest.MonkeyPatch.context() as patch, only(backend(name), patch):
+    patch.setitem(rule.BACKENDS, "cpu", backend(name))
+    yield
+
+
+@contextlib.contextmanager
+def only(wanted, patch):
+  """Fails where no kernel runs, or one by another backend."""
+  seen, run = [], Backend.run
 
   def run_and_note(self, *args):
-    seen.add(type(self).__name__.lower())
+    seen.append(self)
     return run(self, *args)
 
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(rule.BACKENDS, "cpu", backend(name))
-    patch.setattr(Backend, "run", run_and_note)
-    yield
-  assert seen == {name}
+  patch.setattr(Backend, "run", run_and_note)
+  yield
+  assert seen
+  assert all(backend == wanted for backend in seen)
 
 
 @contextlib.contextmanager
@@ -103,21 +114,30 @@ def in_widest(sums):
     yield sums.widest
 
 
-def with_memory_of_a_tpu(patch):
-  """As on a TPU: unwritten memory holds NaN, reads out of bounds and races raise. It runs in no program but its own."""
-  on = backend("mosaic", tpu.InterpretParams(detect_races=True))
+@contextlib.contextmanager
+def called_by(wanted):
+  """Kernels are called where they stand, by that backend; their cotangents are kernels, too."""
 
-  def of_kernel(kernel):
+  def bind(*arrays, kernel):
     @jax.custom_vjp
     def run(*arrays):
-      return list(kernel.run(on, arrays))
+      return list(kernel.run(wanted, arrays))
 
     def back(arrays, g):
       argnums = [i for i, a in enumerate(arrays) if jnp.issubdtype(a.dtype, jnp.inexact)]
-      cotangents = dict(zip(argnums, kernel.vjp(on, arrays, g, argnums), strict=False))  # not of a value that is known
-      return tuple(cotangents.get(i) for i in range(len(arrays)))
+      found = dict(zip(argnums, kernel.vjp(wanted, arrays, g, argnums), strict=False))  # none of a value that is known
+      return tuple(found.get(i) for i in range(len(arrays)))
 
     run.defvjp(lambda *arrays: (run(*arrays), arrays), back)
-    return run
+    return run(*arrays)
 
-  patch.setattr(rule, "kernel_p", SimpleNamespace(bind=lambda *arrays, kernel: of_kernel(kernel)(*arrays)))
+  jax.clear_caches()  # what has been traced binds the primitive
+  with pytest.MonkeyPatch.context() as patch, only(wanted, patch):
+    patch.setattr(rule, "kernel_p", SimpleNamespace(bind=bind))
+    yield
+  jax.clear_caches()
+
+
+def with_memory_of_a_tpu():
+  """Unwritten memory holds NaN; reads out of bounds and races raise."""
+  return called_by(backend("mosaic", tpu.InterpretParams(detect_races=True)))

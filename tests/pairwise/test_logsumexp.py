@@ -8,6 +8,7 @@ import pytest
 import oracle
 from conftest import x64
 from implementations import EPS
+from implementations import every as every
 from implementations import sums as sums
 from jax_edm import pairwise_logsumexp
 
@@ -21,14 +22,14 @@ def log_of_sum(exponents, weights):
   return (np.log(np.abs(total)) + scale)[:, 0], np.sign(total)[:, 0], terms / total
 
 
-def test_over_any_range(sums, rng):
+def test_over_any_range(every, rng):
   x, y = (rng.normal(size=(k, 2)).astype(np.float32) for k in (7, 9))
   w, squared = (rng.random(9) + 0.1).astype(np.float32), oracle.edm(x, y)
   scales = np.array([1e-3, 1.0, 1e4, 1e30], np.float32)  # data: one program
 
-  @sums.jit
+  @every.jit
   def run(x, w, scale):
-    return_of = lambda x, w: sums.logsumexp(lambda D: -scale * D, x, y, weights=w, block_size=3)  # noqa: E731
+    return_of = lambda x, w: every.logsumexp(lambda D: -scale * D, x, y, weights=w, block_size=3)  # noqa: E731
     out, back = jax.vjp(return_of, x, w)
     return out, *back(jnp.ones(7))
 
@@ -42,13 +43,11 @@ def test_over_any_range(sums, rng):
 
 
 @pytest.mark.parametrize(("dtype", "small", "large"), [(np.float32, 1.2e-38, 3e38), (np.float64, 1e-307, 1e308)])
-def test_weights_of_any_finite_size(dtype, small, large, sums, rng):
+def test_weights_of_any_finite_size(dtype, small, large, every, rng):
   """From the smallest normal numbers to the largest, values and gradients: the weight itself has its derivative."""
-  if not np.can_cast(dtype, sums.widest):
-    pytest.skip("kernels compute in 32 bits")
   x, y = rng.normal(size=(5, 3)).astype(dtype), rng.normal(size=(6, 3)).astype(dtype)
   squared, eps, tiny, huge = oracle.edm(x, y), *(float(v) for v in (np.finfo(dtype).eps, np.finfo(dtype).tiny, large))
-  every = {
+  weights = {
     "all large": np.full(6, large),
     "all small": np.full(6, small),
     "some of each": np.array([small, 1.0, large, small, 1e-20, 0.5 * large]),
@@ -57,15 +56,15 @@ def test_weights_of_any_finite_size(dtype, small, large, sums, rng):
   }
   with x64(dtype is np.float64):
 
-    @sums.jit
+    @every.jit
     def run(x, y, w):
       def of_arrays(x, y, w):
-        return sums.logsumexp(lambda D: -D, x, y, weights=w)
+        return every.logsumexp(lambda D: -D, x, y, weights=w)
 
       out, back = jax.vjp(of_arrays, x, y, w)
       return out, back(jnp.ones(5, dtype))
 
-    for name, w in every.items():
+    for name, w in weights.items():
       w = w.astype(dtype)
       out, (of_x, of_y, of_w) = run(x, y, w)
       expected, _, softmax = log_of_sum(-squared, w.astype(np.float64))
@@ -79,7 +78,7 @@ def test_weights_of_any_finite_size(dtype, small, large, sums, rng):
       assert not np.isnan(of_w).any(), name
 
 
-def test_signs(sums, rng):
+def test_signs(every, rng):
   """Negative weights: the logarithm of the size, and the sign, against an oracle; without a sign NaN."""
   x, y, w = (rng.normal(size=s).astype(np.float32) for s in ((40, 3), (53, 3), (53,)))
   expected, sign, softmax = log_of_sum(-oracle.edm(x, y), w.astype(np.float64))
@@ -87,12 +86,12 @@ def test_signs(sums, rng):
   total = np.exp(expected)
   scale = np.exp(-oracle.edm(x, y)) @ np.abs(w)  # of the terms: what cancels is lost
 
-  @sums.jit
+  @every.jit
   def run(x, y, w):
-    signed = lambda *z: sums.logsumexp(lambda D: -D, *z[:2], weights=z[2], return_sign=True, block_size=7)  # noqa: E731
+    signed = lambda *z: every.logsumexp(lambda D: -D, *z[:2], weights=z[2], return_sign=True, block_size=7)  # noqa: E731
     (out, sign), back = jax.vjp(signed, x, y, w)
     cotangent = jnp.exp(out), jnp.zeros_like(sign)  # of |sum|: what cancels does not enlarge it
-    logs = sums.logsumexp(lambda D: -D, x, y, weights=w), sums.logsumexp(lambda D: -D, x, weights=w[:40] * 0)
+    logs = every.logsumexp(lambda D: -D, x, y, weights=w), every.logsumexp(lambda D: -D, x, weights=w[:40] * 0)
     return out, sign, back(cotangent), *logs
 
   out, found, bars, without, none = run(x, y, w)

@@ -53,8 +53,11 @@ def derivatives(of_arrays, p, order):
   return found[1], [found[0], jax.jvp(lambda p: gradient(p, 0.5)[0], (p,), (tangent,))[1]]
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+CASES = [(name, way) for name in ("xla", "triton") for way in WAYS] + [("mosaic", "logsumexp of two sets")]
+CASES += [pytest.param("mosaic", way, marks=pytest.mark.slow) for way in WAYS if way != "logsumexp of two sets"]
+
+
+@pytest.mark.parametrize(("name", "way"), CASES)
 def test_what_is_missing_reaches_nothing(name, way, rng):
   """Kernels to the first order: the second runs by XLA."""
   sums, (kind, sets, d), n = IMPLEMENTATIONS[name], WAYS[way], 11

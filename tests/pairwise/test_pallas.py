@@ -1,6 +1,6 @@
 """Kernels for GPUs and TPUs, without either: lowered for both, compiled for absent devices, and what is refused.
 
-Their numbers are those of the contract: ``test_sums`` and its neighbours run them interpreted.
+Their numbers are those of the contract: ``test_sums`` and the files beside it run them interpreted.
 """
 
 import contextlib
@@ -9,18 +9,22 @@ import re
 from functools import partial
 from pathlib import Path
 
+import definitions
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from implementations import backend, called_by, interpreted, with_memory_of_a_tpu
 from jax import export
 from jax.experimental import topologies
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, PartitionSpec, use_abstract_mesh
 
-from conftest import refusals
-from implementations import interpreted
+import oracle
+from benchmarks import kernels
+from conftest import equations, refusals
 from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
 from jax_edm._pairwise.pallas import rule
+from transformations import quick_jit
 
 EPS = float(np.finfo(np.float32).eps)
 PLATFORMS = ("tpu", "cuda")
@@ -32,14 +36,62 @@ def energy(x, y=None, method=None):
   return fused_sum(lambda D: jnp.exp(-D), x, y, method=method, block_size=3)
 
 
+TPU_CASES = {
+  "two sets, d=3": ("two sets", 3, None),
+  "a symmetric set without its diagonal, d=20": ("symmetric, no diagonal", 20, None),
+  "one set, d=20, differences": ("one set", 20, "difference"),
+  "a symmetric set, d=100": ("one symmetric set", 100, None),
+}
+
+
+@pytest.mark.parametrize(
+  "case", [*list(TPU_CASES)[:2], *(pytest.param(c, marks=pytest.mark.slow) for c in list(TPU_CASES)[2:])]
+)
+def test_with_the_memory_of_a_tpu(case, rng):
+  """Nothing that was not written is read, and nothing is written twice."""
+  variant, d, method = TPU_CASES[case]
+  p = definitions.problem(rng, 37, 53, d)
+  own = definitions.of_variant(p, variant)
+  with with_memory_of_a_tpu():
+    run = quick_jit(partial(definitions.sum_and_cotangents, fused_sum, variant=variant, method=method))
+    actual = run(own, np.float32(definitions.THETA), p["g"])
+  definitions.agree(actual, definitions.expected(own, p["g"], variant))
+
+
+@pytest.mark.parametrize("sets", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_what_is_missing_with_the_memory_of_a_tpu(sets, rng):
+  x, y, w = rng.normal(size=(21, 3)).astype("f"), rng.normal(size=(35, 3)).astype("f"), rng.random(35).astype("f")
+  here, here_y = np.arange(21) % 4 != 2, np.arange(35) % 3 != 0
+  if sets == 1:
+    y, w, here_y = x, w[:21], here
+  exponents = -oracle.edm(x[here], y[here_y]) + np.log(w[here_y])
+  expected = np.log(np.exp(exponents).sum(1))
+  softmax = np.exp(exponents - expected[:, None])
+  x[~here], y[~here_y], w[~here_y] = np.nan, np.inf, np.nan
+  masks = {"where": here} | ({"where_y": here_y} if sets == 2 else {})
+
+  def logs(x, w):
+    return fused_logsumexp(lambda D: -D, x, y if sets == 2 else None, weights=w, **masks)
+
+  def run(x, w):
+    out, back = jax.vjp(logs, x, w)
+    return out, *back(jnp.where(here, 1.0, 0.0))
+
+  with with_memory_of_a_tpu():
+    out, of_x, of_w = quick_jit(run)(x, w)
+  np.testing.assert_allclose(out[here], expected, rtol=1e-5)
+  np.testing.assert_array_equal(out[~here], -np.inf)
+  np.testing.assert_allclose(of_w[here_y], softmax.sum(0) / w[here_y], rtol=1e-4)
+  np.testing.assert_array_equal(of_w[~here_y], 0)
+  wanted = oracle.vjp(-softmax, x[here], None if sets == 1 else y[here_y])[0]
+  np.testing.assert_allclose(of_x[here], wanted, atol=1e-5 * np.abs(wanted).max())
+  np.testing.assert_array_equal(of_x[~here], 0)
+
+
 def test_on_each_of_several_devices(rng):
-  with interpreted("triton"):
-    on_each_of_several_devices(rng)
-
-
-def on_each_of_several_devices(rng):
+  """Over Explicit axes, and around a ring over Auto ones; of one set and of two."""
   x, y = (rng.normal(size=(n, 3)).astype(np.float32) for n in (24, 16))
-  theta = jnp.float32(0.7)
+  theta = np.float32(0.7)
 
   def loss(theta, x, y=None, **options):
     return jnp.cos(pairwise_sum(lambda D: jnp.exp(-theta * D), x, y, **options)).sum()
@@ -48,26 +100,45 @@ def on_each_of_several_devices(rng):
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
       np.testing.assert_allclose(a, e, atol=64 * EPS * (1 + np.abs(e).max()))
 
-  one_set = jax.value_and_grad(loss, (0, 1))(theta, x)
-  two_sets = jax.value_and_grad(loss, (0, 1, 2))(theta, x, y)
-  mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:4])
-  with jax.set_mesh(mesh):
-    rows, whole = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in (("i",), ()))
-    near, far = jax.device_put(x, rows), jax.device_put(y, whole)
-    fixed = partial(loss, 0.7, implementation="pallas")
-    agree(jax.jit(jax.value_and_grad(fixed))(near), (one_set[0], one_set[1][1]))
-    agree(jax.jit(jax.value_and_grad(fixed, (0, 1)))(near, far), (two_sets[0], two_sets[1][1:]))
-    agree(jax.jit(jax.value_and_grad(fixed))(jax.device_put(x, whole)), (one_set[0], one_set[1][1]))
-    with pytest.raises(ValueError, match="f must not close over what lies on the Explicit axes"):
-      jax.jit(loss, static_argnames="implementation")(jax.device_put(theta, whole), near, implementation="pallas")
-  ring = partial(loss, axis_name="i", implementation="pallas")
-  mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
-  with jax.set_mesh(mesh):
-    spread = [jax.device_put(a, NamedSharding(mesh, PartitionSpec("i"))) for a in (x, y)]
-    agree(jax.jit(jax.value_and_grad(ring, (0, 1)))(theta, spread[0]), one_set)
-    agree(jax.jit(jax.value_and_grad(ring, (0, 1, 2)))(theta, *spread), two_sets)
-    with pytest.raises(ValueError, match=r"points must not be spread by the compiler.*Auto axes {'i': 4}"):
-      jax.jit(partial(loss, implementation="pallas"))(theta, spread[0])
+  def both(**options):
+    """With respect to theta, and to the points."""
+    of = jax.value_and_grad(partial(loss, **options), (0, 1, 2))
+    return lambda x, y: (of(theta, x, y), jax.value_and_grad(partial(loss, **options), (0, 1))(theta, x))
+
+  two_sets, one_set = quick_jit(both())(x, y)
+  fixed = partial(loss, theta, implementation="pallas")
+  with interpreted("triton"):
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+      rows, whole = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in (("i",), ()))
+      near, far = jax.device_put(x, rows), jax.device_put(y, whole)
+      of_fixed = quick_jit(lambda x, y: (jax.value_and_grad(fixed, (0, 1))(x, y), jax.value_and_grad(fixed)(x)))
+      of_two, of_one = of_fixed(near, far)
+      agree(of_two, (two_sets[0], two_sets[1][1:]))
+      agree(of_one, (one_set[0], one_set[1][1]))
+      agree(quick_jit(fixed)(jax.device_put(x, whole)), one_set[0])
+      with pytest.raises(ValueError, match="f must not close over what lies on the Explicit axes"):
+        jax.jit(partial(loss, implementation="pallas"))(jax.device_put(theta, whole), near)
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+      spread = [jax.device_put(a, NamedSharding(mesh, PartitionSpec("i"))) for a in (x, y)]
+      agree(quick_jit(both(axis_name="i", implementation="pallas"))(*spread), (two_sets, one_set))
+      with pytest.raises(ValueError, match=r"points must not be spread by the compiler.*Auto axes {'i': 4}"):
+        jax.jit(fixed)(spread[0])
+
+
+def test_every_product_is_in_full_precision():
+  def loss(x, v):
+    return fused_sum(lambda D: jnp.exp(-D), x, x, values=v).sum()
+
+  for route in ("mosaic", "triton"):
+    with called_by(backend(route, interpret=False)):
+      jaxpr = jax.make_jaxpr(jax.value_and_grad(loss, (0, 1)))(jnp.ones((300, 20)), jnp.ones((300, 3)))
+    dots = [e for e in equations(jaxpr.jaxpr) if e.primitive is jax.lax.dot_general_p]
+    assert len(dots) >= 6
+    for dot in dots:
+      assert dot.params["precision"] == (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
+      assert all(v.aval.dtype == np.float32 for v in (*dot.invars, *dot.outvars))
 
 
 # Lowered, and compiled, for what is not there
@@ -82,12 +153,10 @@ def program(one_set, form, kind, order):
     reduce = fused_sum if kind == "sum" else fused_logsumexp
     return jnp.sin(reduce(f, x, second, args=(pair,), method=form, where=mask, **extra)).sum()
 
-  gradient = jax.grad(loss, (0, 1, 2, 3, 4))
-  if order == 0:
-    return loss
   if order == 1:
-    return gradient
-  return lambda *z: jax.jvp(lambda x: gradient(x, *z[1:]), (z[0],), (z[0],))[1]
+    return jax.value_and_grad(loss, (0, 1, 2, 3, 4))
+  gradient = jax.grad(loss, (0, 1, 2, 3, 4))
+  return lambda *z: jax.jvp(lambda x: gradient(x, *z[1:]), (z[0],), (z[0],))
 
 
 def arguments(n, m, d, k=2):
@@ -108,25 +177,23 @@ def lowered(f, args, platforms):
     return jax.jit(f).trace(*args).lower(lowering_platforms=platforms).as_text()
 
 
-@pytest.mark.parametrize("order", [0, 1, 2])
+SIZES = [
+  (100, 70, 1, None, 1),
+  (1000, 300, 3, None, 2),
+  (129, 1000, 20, "difference", 1),
+  (128, 128, 64, None, 2),
+  (65, 300, 257, "gram", 1),
+]
+
+
 @pytest.mark.parametrize("kind", ["sum", "logsumexp"])
-@pytest.mark.parametrize(
-  ("n", "m", "d", "form"),
-  [
-    (100, 70, 1, None),
-    (1000, 300, 3, None),
-    (129, 1000, 20, "difference"),
-    (128, 128, 64, None),
-    (65, 300, 257, "gram"),
-  ],
-)
+@pytest.mark.parametrize(("n", "m", "d", "form", "order"), SIZES)
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_lowered(platform, n, m, d, form, kind, order):
-  one_set = n == m
-  text = lowered(program(one_set, form, kind, order), arguments(n, m, d), (platform,))
+def test_lowered(platform, n, m, d, form, order, kind):
+  """The value and the gradient; and with an HVP, of which no part is a kernel of another kind."""
+  text = lowered(program(n == m, form, kind, order), arguments(n, m, d), (platform,))
   kernels = set(re.findall(r"edm_(?:total|scaled|vjp_\w+)\b", text))
-  values, gradients = {"edm_total" if kind == "sum" else "edm_scaled"}, {"edm_vjp_rows", "edm_vjp_columns"}
-  assert kernels == values | (gradients if order else set())
+  assert kernels == {"edm_total" if kind == "sum" else "edm_scaled", "edm_vjp_rows", "edm_vjp_columns"}
   assert ("tpu_custom_call" in text) == (platform == "tpu")
   assert ("triton" in text) == (platform == "cuda")
 
@@ -248,6 +315,29 @@ def test_the_memory_in_the_documents_is_what_compilers_say(name, column, d, monk
 
 
 # The benchmark that waits for a device
+
+
+@pytest.mark.parametrize("d", [3, pytest.param(16, marks=pytest.mark.slow)])
+def test_the_benchmark_measures_and_finds_what_is_wrong(d, monkeypatch):
+  triton = backend("triton")
+  monkeypatch.setitem(rule.BACKENDS, "cpu", triton)
+  monkeypatch.setattr(kernels, "medians", lambda sides, least_rounds: dict.fromkeys(sides, 1.0))
+  monkeypatch.setattr(kernels, "SIDES", (16,))
+  rates, before = {"exponentials": 1e9, "additions": 1e9, "products": 1e9}, {"dense": 1.0}
+  result = kernels.measure(300, d, True, rates, before)
+  assert {row["against"] for row in result["rows"]} >= {"XLA", "limit"}
+  assert result["left out, s"] == {"dense": 90_000.0}
+  assert before["jax_edm"] == 1 / 90_000
+  assert [row["tile"] for row in kernels.sweep(300, d, "cpu")] == ["(16, 16, 4)", "(16, 16, 8)"]
+  assert rule.BACKENDS["cpu"] is triton
+  with pytest.raises(SystemExit, match="wrong, by"):
+    kernels.check("half", 300, d, lambda: jnp.zeros(300))
+
+
+def test_the_benchmark_says_that_there_is_no_device(monkeypatch, capsys):
+  monkeypatch.setattr("sys.argv", ["kernels"])
+  assert kernels.main() == 1
+  assert "kernels are for GPUs (CUDA) and TPUs" in capsys.readouterr().err
 
 
 # Bad input

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from implementations import IMPLEMENTATIONS, KERNELS, interpreted
+from implementations import IMPLEMENTATIONS, interpreted
 from jax_edm import pairwise_logsumexp, pairwise_sum
 from transformations import ALL, FIRST_ORDER, SECOND_ORDER, Case, check_cases, naive_edm
 
@@ -27,7 +27,26 @@ def naive_soft_minimum(x, y=None):
   return jax.nn.logsumexp(-2 * naive_edm(x, y), axis=1)
 
 
-@pytest.mark.parametrize("name", ALL)
+def some(names, *chosen):
+  """Those that are chosen, and the others as slow tests."""
+  return [name if name in chosen else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+# One of those that JAX derives from the same rules in the same way is enough by default.
+SLOW = [
+  "checkpointed twice",
+  "forward over reverse of a scan",
+  "grad through training",
+  "HVP of vmap",
+  "jacrev of jacfwd",
+  "jacrev of jacrev",
+  "second order of the first argument only",
+  "third order, forward",
+  "third order, reverse",
+]
+
+
+@pytest.mark.parametrize("name", some(ALL, *(set(ALL) - set(SLOW))))
 @pytest.mark.usefixtures("double_precision")
 def test_every_transformation_of_sums(name):
   """In one program: of one set in tiles, and of two in blocks of rows."""
@@ -57,7 +76,7 @@ def test_transformations_of_logsumexp(name):
 FUSED = ["value", "jvp", "grad", "grad of vmap", "forward over reverse", "reverse over reverse"]
 
 
-@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize("name", some(FUSED, "grad", "forward over reverse"))
 def test_where_compilers_fuse(name):
   """In float32, at larger sizes, compiled as users compile."""
   cases = [Case(energy, shapes, jnp.float32, naive=naive_energy) for shapes in (((64, 3),), ((37, 20), (53, 20)))]
@@ -71,25 +90,18 @@ def test_without_jit():
 # JAX never differentiates a kernel: what is neither a value nor a gradient runs by XLA. Points that the compiler
 # spreads, and a shard_map that checks, are refused.
 OF_KERNELS = [name for name in [*FIRST_ORDER, *SECOND_ORDER, "hessian", "third order, forward"] if "shard" not in name]
-KERNELS_ALONE = ["value", "grad", "vmap of grad", "grad of vmap", "linear_transpose", "forward over reverse"]
 
 
-@pytest.mark.parametrize(
-  "name", [name if name in KERNELS_ALONE else pytest.param(name, marks=pytest.mark.slow) for name in OF_KERNELS]
-)
-@pytest.mark.parametrize("route", KERNELS)
-def test_transformations_of_kernels(route, name):
-  sums = IMPLEMENTATIONS[route]
+@pytest.mark.parametrize("name", some(OF_KERNELS, "value", "vmap of grad", "grad of vmap", "linear_transpose", "scan"))
+def test_transformations_of_kernels(name):
+  """A sum of one set by Triton, a logsumexp of two sets by Mosaic."""
+  for route, shapes, naive in (("triton", ONE_SET, naive_energy), ("mosaic", TWO_SETS, naive_soft_minimum)):
+    sums = IMPLEMENTATIONS[route]
 
-  def of_sum(*z, method):
-    return sums.sum(lambda D: jnp.exp(-D), *z, method=method)
+    def f(*z, method, sums=sums):
+      if len(z) == 1:
+        return sums.sum(lambda D: jnp.exp(-D), *z, method=method)
+      return sums.logsumexp(lambda D: -2 * D, *z, method=method)
 
-  def of_logsumexp(*z, method):
-    return sums.logsumexp(lambda D: -2 * D, *z, method=method)
-
-  with interpreted(route):
-    cases = [
-      Case(of_sum, ONE_SET, jnp.float32, naive=naive_energy),
-      Case(of_logsumexp, TWO_SETS, jnp.float32, naive=naive_soft_minimum),
-    ]
-    check_cases(ALL[name], cases, sums.jit)
+    with interpreted(route):
+      check_cases(ALL[name], [Case(f, shapes, jnp.float32, naive=naive)])

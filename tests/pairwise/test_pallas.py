@@ -9,19 +9,19 @@ import re
 from functools import partial
 from pathlib import Path
 
-import definitions
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from implementations import backend, called_by, interpreted, with_memory_of_a_tpu
 from jax import export
 from jax.experimental import topologies
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, PartitionSpec, use_abstract_mesh
 
+import definitions
 import oracle
 from benchmarks import kernels
 from conftest import equations, refusals
+from implementations import backend, called_by, interpreted, with_memory_of_a_tpu
 from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
 from jax_edm._pairwise.pallas import rule
 from transformations import quick_jit
@@ -284,13 +284,13 @@ def test_compiled_for_a_device_that_is_not_here(name, n, d, monkeypatch):
     return jnp.sin(fused_sum(lambda D: jnp.exp(-theta * D), x, y)).sum()
 
   args = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((n, d), (n, d), ())]
-  for f, kernels in ((loss, 1), (jax.value_and_grad(loss, (0, 1, 2)), 3)):
+  for f, count in ((loss, 1), (jax.value_and_grad(loss, (0, 1, 2)), 3)):
     executable = compiled(f, args, mesh)
     assert executable.memory_analysis().temp_size_in_bytes < 8 * (2 * n * (max(d, 8) + 4) * 4)
     text = executable.as_text()
     assert "while(" not in text
     if DEVICES[name][0] == "tpu":
-      assert len(re.findall(r'custom_call_target="tpu_custom_call"', text)) == kernels
+      assert len(re.findall(r'custom_call_target="tpu_custom_call"', text)) == count
 
 
 @pytest.mark.slow

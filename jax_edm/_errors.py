@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-METHODS = ("difference", "gram")
-IMPLEMENTATIONS = ("xla", "pallas")
+REAL, NUMBERS = (jnp.floating, jnp.integer), (jnp.number, np.bool_)  # not np.number: bfloat16 is none
+PYTHON_NUMBERS = (bool, int, float, complex)
+
+Batch = tuple[int, ...]  # the leading axes
 
 
 def message(function: str, expected: str, got: str, advice: str) -> str:
@@ -18,48 +20,55 @@ def message(function: str, expected: str, got: str, advice: str) -> str:
   return f"{function}: {expected}. Got {got}. {advice}."
 
 
+def error(function: str, expected: str, got: str, advice: str) -> ValueError:
+  return ValueError(message(function, expected, got, advice))
+
+
+def type_error(function: str, expected: str, got: str, advice: str) -> TypeError:
+  return TypeError(message(function, expected, got, advice))
+
+
+def is_array(x: Any) -> bool:
+  return hasattr(x, "shape") and hasattr(x, "dtype")
+
+
+def array(
+  function: str, name: str, x: Any, kinds: tuple[Any, ...], what: str = "hold numbers", advice: str = "Convert it"
+) -> None:
+  """An array with a dtype of one of these kinds."""
+  if not is_array(x):
+    advice = f"Convert it with jnp.asarray({name})"
+    raise type_error(function, f"{name} must be a JAX or NumPy array", type(x).__name__, advice)
+  if not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
+    raise type_error(function, f"{name} must {what}", f"dtype {x.dtype}", advice)
+
+
 def points(function: str, name: str, x: Any) -> None:
   """``(..., n, d)``, of a real number type."""
-  array(function, name, x)
-  if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
+  advice = "Convert it to a floating type; a mask goes into where="
+  if is_array(x) and jnp.issubdtype(x.dtype, jnp.complexfloating):
     advice = "Pass the real and imaginary parts as coordinates"
-    if not jnp.issubdtype(x.dtype, jnp.complexfloating):
-      advice = "Convert it to a floating type; a mask goes into where="
-    raise TypeError(message(function, f"{name} must hold real numbers", f"dtype {x.dtype}", advice))
-  if x.dtype.itemsize > 8 or "int4" in x.dtype.name or "int2" in x.dtype.name:
-    raise TypeError(
-      message(function, f"{name} must be of 8 to 64 bits", f"dtype {x.dtype}", f"Convert it with {name}.astype")
-    )
+  array(function, name, x, REAL, "hold real numbers", advice)
+  if not 8 <= jax.dtypes.itemsize_bits(x.dtype) <= 64:
+    advice = f"Convert it with {name}.astype"
+    raise type_error(function, f"{name} must be of 8 to 64 bits", f"dtype {x.dtype}", advice)
   if len(x.shape) < 2:
-    raise ValueError(
-      message(
-        function,
-        f"{name} must have the shape (..., number of points, number of coordinates)",
-        f"shape {x.shape}",
-        f"For points on a line use {name}[:, None], for a single point {name}[None, :]",
-      )
-    )
+    expected = f"{name} must have the shape (..., number of points, number of coordinates)"
+    advice = f"For points on a line use {name}[:, None], for a single point {name}[None, :]"
+    raise error(function, expected, f"shape {x.shape}", advice)
 
 
-def pair(function: str, x: Any, y: Any) -> tuple[int, ...]:
+def pair(function: str, x: Any, y: Any) -> Batch:
   """Two sets that can be measured against each other; the leading axes of their matrices."""
   if x.shape[-1] != y.shape[-1]:
-    raise ValueError(
-      message(
-        function,
-        "x and y must have the same number of coordinates",
-        f"x {x.shape} and y {y.shape}",
-        "Pad the shorter points, or drop a coordinate",
-      )
-    )
-  got = f"x {x.shape} {x.dtype} and y {y.shape} {y.dtype}"
+    got, advice = f"x {x.shape} and y {y.shape}", "Pad the shorter points, or drop a coordinate"
+    raise error(function, "x and y must have the same number of coordinates", got, advice)
   try:
     jnp.promote_types(x.dtype, y.dtype)
   except (TypeError, ValueError):
-    raise TypeError(
-      message(function, "x and y must have dtypes that promote to each other", got, "Convert one of them")
-    ) from None
-  return leading(function, "y", y.shape[:-2], x.shape[:-2], got)
+    expected, got = "x and y must have dtypes that promote to each other", f"x {x.dtype} and y {y.dtype}"
+    raise type_error(function, expected, got, "Convert one of them") from None
+  return leading(function, "y", y.shape[:-2], x.shape[:-2])
 
 
 def matched(function: str, x: Any, y: Any) -> None:
@@ -72,82 +81,50 @@ def matched(function: str, x: Any, y: Any) -> None:
   pair(function, x, y)
 
 
-def mask(function: str, name: str, where: Any, points_name: str, x: Any, batch: tuple[int, ...]) -> tuple[int, ...]:
+def mask(function: str, name: str, where: Any, points_name: str, x: Any, batch: Batch) -> Batch:
   """``(..., n)`` booleans for the points ``x``, ``(..., n, d)``; the leading axes of the matrices."""
-  array(function, name, where)
-  if where.dtype != np.bool_:
-    raise TypeError(
-      message(
-        function,
-        f"{name} must be boolean, True where the point of {points_name} exists",
-        f"dtype {where.dtype}",
-        f"Pass {name} != 0",
-      )
-    )
-  got = f"{name} {where.shape} and {points_name} {x.shape}"
-  if where.shape[-1:] != (x.shape[-2],):
-    raise ValueError(
-      message(
-        function,
-        f"{name} must have one entry for each point of {points_name}",
-        got,
-        f"Give it the shape {(*x.shape[:-2], x.shape[-2])}",
-      )
-    )
-  return leading(function, name, where.shape[:-1], batch, f"{name} {where.shape} for matrices {(*batch, '...')}")
+  what = f"be boolean, True where the point of {points_name} exists"
+  array(function, name, where, (np.bool_,), what, f"Pass {name} != 0")
+  if where.shape[-1:] != x.shape[-2:-1]:
+    expected, got = f"{name} must have one entry for each point of {points_name}", f"{name} {where.shape}"
+    raise error(function, expected, f"{got} and {points_name} {x.shape}", f"Give it the shape {x.shape[:-1]}")
+  return leading(function, name, where.shape[:-1], batch)
 
 
 def method(function: str, value: Any) -> None:
-  if not (value is None or (isinstance(value, str) and value in METHODS)):
-    raise ValueError(
-      message(
-        function,
-        'method must be None, "difference" or "gram"',
-        repr(value),
-        "Leave it out to have the faster of the two for the number of coordinates",
-      )
-    )
+  advice = "Leave it out to have the faster of the two for the number of coordinates"
+  _option(function, "method", value, ("difference", "gram"), advice)
 
 
 def implementation(function: str, value: Any) -> None:
-  if not (value is None or (isinstance(value, str) and value in IMPLEMENTATIONS)):
-    advice = "Leave it out to have the one that was measured to be the faster"
-    raise error(function, 'implementation must be None, "xla" or "pallas"', repr(value), advice)
+  advice = "Leave it out to have the one that was measured to be the faster"
+  _option(function, "implementation", value, ("xla", "pallas"), advice)
+
+
+def _option(function: str, name: str, value: Any, words: tuple[str, str], advice: str) -> None:
+  if not (value is None or (isinstance(value, str) and value in words)):
+    raise error(function, f'{name} must be None, "{words[0]}" or "{words[1]}"', repr(value), advice)
 
 
 def same_shape(function: str, name: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
-  """An array of real numbers that belongs to another one."""
-  array(function, name, value)
+  """An array of floating-point numbers that belongs to another one."""
+  advice = f"Convert it with {name}.astype(x.dtype)"
+  array(function, name, value, (jnp.floating,), "hold floating-point numbers", advice)
   if value.shape != shape:
-    raise ValueError(
-      message(function, f"{name} must have the shape of {meaning}", f"{value.shape}, not {shape}", "Check its axes")
-    )
-  if not jnp.issubdtype(value.dtype, jnp.floating):
-    raise TypeError(
-      message(
-        function,
-        f"{name} must hold floating-point numbers",
-        f"dtype {value.dtype}",
-        f"Convert it with {name}.astype(x.dtype)",
-      )
-    )
+    expected = f"{name} must have the shape of {meaning}"
+    raise error(function, expected, f"{value.shape}, not {shape}", "Check its axes")
 
 
 def function(name_of_caller: str, name: str, value: Any) -> None:
   if not callable(value):
-    raise TypeError(
-      message(
-        name_of_caller,
-        f"{name} must be a function of a squared distance",
-        type(value).__name__,
-        f"Put {name} first: {name_of_caller}(lambda D: jnp.exp(-D), x)",
-      )
-    )
+    expected = f"{name} must be a function of a squared distance"
+    advice = f"Put {name} first: {name_of_caller}(lambda D: jnp.exp(-D), x)"
+    raise type_error(name_of_caller, expected, type(value).__name__, advice)
 
 
 def one_number(function: str, value: Any) -> jax.Array:
   """What ``f`` made of one pair."""
-  if not (isinstance(value, (bool, int, float, complex)) or (hasattr(value, "shape") and hasattr(value, "dtype"))):
+  if not (isinstance(value, PYTHON_NUMBERS) or is_array(value)):
     raise not_of_a_pair(function, type(value).__name__)
   value = jnp.asarray(value)
   if value.shape:
@@ -156,105 +133,77 @@ def one_number(function: str, value: Any) -> jax.Array:
 
 
 def not_of_a_pair(function: str, got: str) -> TypeError:
-  return TypeError(
-    message(
-      function,
-      "f must return one number for each pair, of its squared distance and of its entry of each of args",
-      got,
-      "Take sums over points with values=, or outside, and pass arrays of points or pairs in args=",
-    )
-  )
+  expected = "f must return one number for each pair, of its squared distance and of its entry of each of args"
+  advice = "Take sums over points with values=, or outside, and pass arrays of points or pairs in args="
+  return type_error(function, expected, got, advice)
 
 
 def diagonal(function: str, value: Any, y: Any) -> None:
   if not isinstance(value, (bool, np.bool_)):
-    raise TypeError(message(function, "diagonal must be True or False", repr(value), "It is static"))
+    raise type_error(function, "diagonal must be True or False", repr(value), "It is static")
   if not value and y is not None:
     advice = "Leave y out, or mask the pairs with an argument of f"
     raise error(function, "diagonal=False needs one set of points", "y", advice)
 
 
 def args(
-  function: str, values: Any, batch: tuple[int, ...], shape: tuple[int, int], everywhere: int
-) -> tuple[tuple[jax.Array, ...], tuple[int, ...]]:
-  """What ``f`` takes beside D; and the leading axes of all."""
+  function: str, values: Any, batch: Batch, shape: tuple[int, int], everywhere: int
+) -> tuple[tuple[jax.Array, ...], Batch]:
+  """What ``f`` takes beside D: arrays of two axes at least that broadcast to ``(*batch, *shape)``; all leading axes.
+
+  ``everywhere`` are the columns of an array of pairs, where ``shape`` is that of one device.
+  """
   if not isinstance(values, (tuple, list)):
-    advice = "Write args=(target,) for one"
-    raise TypeError(message(function, "args must be a tuple of arrays", type(values).__name__, advice))
+    raise type_error(function, "args must be a tuple of arrays", type(values).__name__, "Write args=(target,) for one")
   out = []
   for i, value in enumerate(values):
-    a, batch = operand(function, i, value, batch, shape, everywhere)
-    out.append(a)
+    if not (isinstance(value, PYTHON_NUMBERS) or is_array(value)):
+      advice = "Convert it with jnp.asarray; let f close over what is no array"
+      raise type_error(function, f"args[{i}] must be an array or a number", type(value).__name__, advice)
+    if is_array(value):
+      array(function, f"args[{i}]", value, NUMBERS)
+    value = jnp.asarray(value)
+    try:
+      own = shape if value.shape[-2:] != (shape[0], everywhere) else (shape[0], everywhere)
+      fits = np.broadcast_shapes(value.shape[-2:], own) == own
+      batch = np.broadcast_shapes(value.shape[:-2], batch)
+    except ValueError:
+      fits = False
+    if not fits:
+      expected, got = f"args[{i}] must broadcast to the shape of the matrix", f"{value.shape} for {(*batch, *shape)}"
+      advice = "Give it (n, 1) for what belongs to points of x, (1, m) for points of y, (n, m) for pairs"
+      raise error(function, expected, got, advice)
+    out.append(value.reshape((1,) * max(2 - value.ndim, 0) + value.shape))
   return tuple(out), batch
 
 
-def operand(
-  function: str, i: int, value: Any, batch: tuple[int, ...], shape: tuple[int, int], everywhere: int
-) -> tuple[jax.Array, tuple[int, ...]]:
-  """An array that broadcasts to ``(*batch, *shape)``, with two axes at least; and the leading axes of them all.
-
-  ``everywhere`` are the columns of an operand of pairs, where ``shape`` is that of one device.
-  """
-  number = isinstance(value, (bool, int, float, complex))
-  if not (number or (hasattr(value, "shape") and hasattr(value, "dtype"))):
-    advice = "Convert it with jnp.asarray; let f close over what is no array"
-    raise TypeError(message(function, f"args[{i}] must be an array or a number", type(value).__name__, advice))
-  if not number:
-    _numbers(function, f"args[{i}]", value)
-  value = jnp.asarray(value)
-  try:
-    if value.shape[-2:] == (shape[0], everywhere):
-      shape = (shape[0], everywhere)
-    fits = np.broadcast_shapes(value.shape[-2:], shape) == shape
-    leading_axes = np.broadcast_shapes(value.shape[:-2], batch)
-  except ValueError:
-    fits = False
-  if not fits:
-    raise error(
-      function,
-      f"args[{i}] must broadcast to the shape of the matrix",
-      f"{value.shape} for {(*batch, *shape)}",
-      "Give it (n, 1) for what belongs to points of x, (1, m) for points of y, (n, m) for pairs",
-    )
-  return value.reshape((1,) * max(2 - value.ndim, 0) + value.shape), leading_axes
-
-
-Vector = tuple[jax.Array | None, tuple[int, ...]]  # and the leading axes that it and the points broadcast to
-
-
-def values(function: str, value: Any, m: int, batch: tuple[int, ...]) -> Vector:
-  """``(m,)`` or ``(..., m, k)``, or None."""
+def values(function: str, value: Any, m: int, batch: Batch) -> tuple[jax.Array | None, Batch]:
+  """``(m,)`` or ``(..., m, k)``, or None; and the leading axes that it and the points broadcast to."""
   if value is None:
     return None, batch
-  array(function, "values", value)
-  _numbers(function, "values", value)
-  if not value.shape or value.shape[-2:][0] != m:
+  array(function, "values", value, NUMBERS)
+  if value.shape[-2:][:1] != (m,):
     shapes = "(m,) or (..., m, k), one entry or one row for each point that is summed over"
     advice = "Write values[..., None] for a batch of vectors" if value.shape[-1:] == (m,) else "Check its axes"
     raise error(function, f"values must have the shape {shapes}", f"{value.shape} for {m} points", advice)
-  return _vector(function, "values", value, value.shape[:-2], batch)
+  return jnp.asarray(value), leading(function, "values", value.shape[:-2], batch)
 
 
-def weights(function: str, value: Any, m: int, batch: tuple[int, ...]) -> Vector:
-  """``(..., m)``, or None."""
+def weights(function: str, value: Any, m: int, batch: Batch) -> tuple[jax.Array | None, Batch]:
+  """``(..., m)``, or None; and the leading axes, as for ``values``."""
   if value is None:
     return None, batch
-  array(function, "weights", value)
-  _numbers(function, "weights", value)
+  array(function, "weights", value, NUMBERS)
   if value.shape[-1:] != (m,):
     shape = "(..., m), one entry for each point that is summed over"
     raise error(function, f"weights must have the shape {shape}", f"{value.shape} for {m} points", "Check its axes")
-  return _vector(function, "weights", value, value.shape[:-1], batch)
+  return jnp.asarray(value), leading(function, "weights", value.shape[:-1], batch)
 
 
-def _vector(function: str, name: str, value: Any, own: tuple[int, ...], batch: tuple[int, ...]) -> Vector:
-  return jnp.asarray(value), leading(function, name, own, batch, f"{name} {value.shape} for matrices {(*batch, '...')}")
-
-
-def _numbers(function: str, name: str, value: Any) -> None:
-  # Not np.number alone: bfloat16 is none.
-  if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
-    raise TypeError(message(function, f"{name} must hold numbers", f"dtype {value.dtype}", "Convert it"))
+def integer(function: str, name: str, value: Any) -> None:
+  if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    advice = "It is a static number: a Python int, under jax.jit too"
+    raise type_error(function, f"{name} must be an integer", type(value).__name__, advice)
 
 
 def count(function: str, name: str, value: Any, most: int) -> None:
@@ -266,52 +215,22 @@ def count(function: str, name: str, value: Any, most: int) -> None:
 
 
 def positive(function: str, name: str, value: Any) -> None:
-  """A static number of repetitions."""
+  """A static number of repetitions, or of rows."""
   integer(function, name, value)
   if value < 1:
     raise error(function, f"{name} must be at least 1", str(value), f"Leave {name} out to have the default")
 
 
 def block_size(function: str, value: Any) -> None:
-  """Rows at a time, or None."""
-  if value is None:
-    return
-  integer(function, "block_size", value)
-  if value < 1:
-    raise error(function, "block_size must be at least 1", str(value), "Leave it out to have one chosen")
+  if value is not None:
+    positive(function, "block_size", value)
 
 
-def error(function: str, expected: str, got: str, advice: str) -> ValueError:
-  return ValueError(message(function, expected, got, advice))
-
-
-def integer(function: str, name: str, value: Any) -> None:
-  if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-    advice = "It is a static number: a Python int, under jax.jit too"
-    raise TypeError(message(function, f"{name} must be an integer", type(value).__name__, advice))
-
-
-def array(function: str, name: str, x: Any) -> None:
-  if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-    raise TypeError(
-      message(
-        function, f"{name} must be a JAX or NumPy array", type(x).__name__, f"Convert it with jnp.asarray({name})"
-      )
-    )
-
-
-def leading(function: str, name: str, batch: tuple[int, ...], other: tuple[int, ...], got: str) -> tuple[int, ...]:
+def leading(function: str, name: str, own: Batch, batch: Batch) -> Batch:
   """The leading axes that the two broadcast to."""
-  if batch == other:
-    return batch
   try:
-    return np.broadcast_shapes(batch, other)
+    return np.broadcast_shapes(own, batch)
   except ValueError:
-    raise ValueError(
-      message(
-        function,
-        f"the leading axes of {name} must broadcast against those of the points",
-        got,
-        "Insert axes of length 1, or map one argument only with jax.vmap",
-      )
-    ) from None
+    expected = f"the leading axes of {name} must broadcast against those of the points"
+    advice = "Insert axes of length 1, or map one argument only with jax.vmap"
+    raise error(function, expected, f"{own} and {batch}", advice) from None

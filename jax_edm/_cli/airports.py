@@ -37,7 +37,7 @@ def run(output: Path, seed: int, count: int | None = None, fraction: float = FRA
     airports = load(count)
     measured = measure(airports.positions, fraction, seed)
     target = fit.prepare(measured)
-    with fit.progress(fit.steps(len(measured)) + ON_SPHERE.steps) as bar:
+    with fit.progress(len(measured), ON_SPHERE) as bar:
       free = fit.recover(target, 3, seed, bar)
       points = descend_on_sphere(free, target, bar)
     free, points = free * target.unit, points * target.unit
@@ -132,10 +132,9 @@ def write_table(airports: Airports, points: np.ndarray, errors: np.ndarray, file
   with file.open("w", newline="", encoding="utf-8") as out:
     table = csv.writer(out)
     table.writerow(["iata", "name", "x", "y", "z", "latitude", "longitude", "error_km"])
-    rows = zip(airports.codes, airports.names, points, _degrees(points), errors, strict=True)
-    for code, name, (x, y, z), (latitude, longitude), error in rows:
-      numbers = [f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", f"{latitude:.5f}", f"{longitude:.5f}", f"{error:.3f}"]
-      table.writerow([code, name, *numbers])
+    columns = zip((*points.T, *_degrees(points).T, errors), (3, 3, 3, 5, 5, 3), strict=True)
+    numbers = [[f"{k:.{digits}f}" for k in column] for column, digits in columns]
+    table.writerows(zip(airports.codes, airports.names, *numbers, strict=True))
 
 
 def _degrees(points: np.ndarray) -> np.ndarray:

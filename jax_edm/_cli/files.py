@@ -5,8 +5,8 @@ Whatever is wrong with a file is a ``UserError``, in the form that every message
 
 import csv
 import os
-import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +31,7 @@ def error(who: object, expected: str, got: str, advice: str) -> UserError:
 def read_points(path: Path) -> np.ndarray:
   """Points, ``(n, d)``, float64 and finite."""
   x = _read(path)
-  if not np.isfinite(x).all():
-    row = int(np.flatnonzero(~np.isfinite(x).all(1))[0])
-    raise error(path, "coordinates must be finite", f"{x[row]} for point {row + 1}", "Complete or drop that point")
+  _check_none(path, x, ~np.isfinite(x), "coordinates must be finite", "Complete or drop that point")
   return x
 
 
@@ -74,22 +72,18 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
   try:
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      place = Path(tempfile.mkdtemp(prefix=".jax_edm_", dir=folder))
-      try:
-        yield place
-        for file in place.iterdir():
+      with tempfile.TemporaryDirectory(prefix=".jax_edm_", dir=folder) as place:
+        yield Path(place)
+        for file in Path(place).iterdir():
           os.replace(file, folder / file.name)
-      finally:
-        shutil.rmtree(place)
     except BaseException:
       for parent in new:
         if parent.exists():
           parent.rmdir()
       raise
   except OSError as problem:
-    raise error(
-      "--output", "the folder must be writable", f"{folder}: {problem.strerror}", "Choose another one"
-    ) from problem
+    got = f"{folder}: {problem.strerror}"
+    raise error("--output", "the folder must be writable", got, "Choose another one") from problem
 
 
 def _read(path: Path) -> np.ndarray:
@@ -107,10 +101,9 @@ def _read(path: Path) -> np.ndarray:
 def _read_npy(path: Path) -> np.ndarray:
   try:
     array = np.load(path, allow_pickle=False)
-  except (ValueError, EOFError) as problem:
-    raise error(
-      path, "the file must be a NumPy array of numbers", "something else", "Write it with numpy.save"
-    ) from problem
+  except (ValueError, EOFError, zipfile.BadZipFile) as problem:
+    expected = "the file must be a NumPy array of numbers"
+    raise error(path, expected, "something else", "Write it with numpy.save") from problem
   if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
     got = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else "an archive of arrays"
     raise error(path, "the file must be an array of real numbers", got, "Save one array of a floating-point type")
@@ -121,33 +114,25 @@ def _read_csv(path: Path) -> np.ndarray:
   try:
     with path.open(newline="", encoding="utf-8-sig") as file:
       reader = csv.reader(file)
-      lines = [(reader.line_num, cells) for cells in reader if cells]
+      lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
   except (UnicodeDecodeError, csv.Error) as problem:
-    raise error(
-      path, "the file must be text, numbers between commas", "something else", "Export it as CSV"
-    ) from problem
-  if lines and not any(_is_number(cell) for cell in lines[0][1]) and any(cell.strip() for cell in lines[0][1]):
+    expected = "the file must be text, numbers between commas"
+    raise error(path, expected, "something else", "Export it as CSV") from problem
+  if lines and any(lines[0][1]) and not any(map(_is_number, lines[0][1])):
     lines = lines[1:]  # a header
   if not lines:
     raise error(path, "the file must hold a matrix", "no numbers", "Write one line of numbers for each row")
   first, width = lines[0][0], len(lines[0][1])
   for number, cells in lines:
     if len(cells) != width:
-      raise error(
-        path,
-        "all rows must have as many entries",
-        f"{width} in line {first} and {len(cells)} in line {number}",
-        "Leave an entry empty, or write nan, where there is none",
-      )
+      got = f"{width} in line {first} and {len(cells)} in line {number}"
+      advice = "Leave an entry empty, or write nan, where there is none"
+      raise error(path, "all rows must have as many entries", got, advice)
     for cell in cells:
-      if cell.strip() and not _is_number(cell):
-        raise error(
-          path,
-          "entries must be numbers",
-          f"{cell.strip()!r} in line {number}",
-          "Remove text and labels; leave an entry empty where there is none",
-        )
-  return np.array([[float(cell) if cell.strip() else np.nan for cell in cells] for _, cells in lines])
+      if cell and not _is_number(cell):
+        advice = "Remove text and labels; leave an entry empty where there is none"
+        raise error(path, "entries must be numbers", f"{cell!r} in line {number}", advice)
+  return np.array([[float(cell or "nan") for cell in cells] for _, cells in lines])
 
 
 def _is_number(cell: str) -> bool:
@@ -165,61 +150,46 @@ def _symmetric(path: Path, matrix: np.ndarray) -> np.ndarray:
     raise error(path, "distances must form a square matrix", f"{n} rows of {columns} entries", "Save all of it")
   if np.isnan(matrix).all():
     raise error(path, "some distances must be measured", "none", "NaN and empty entries stand for missing ones")
-  for wrong, expected, advice in (
-    (np.isinf(matrix), "distances must be finite", "Write NaN where a distance is not measured"),
-    (matrix < 0, "distances must not be negative", "Write NaN where a distance is not measured"),
-  ):
-    _check_none(path, matrix, wrong, expected, advice)
+  advice = "Write NaN where a distance is not measured"
+  _check_none(path, matrix, np.isinf(matrix), "distances must be finite", advice)
+  _check_none(path, matrix, matrix < 0, "distances must not be negative", advice)
   rounding = TOLERANCE * np.nanmax(matrix)
-  _check_none(
-    path,
-    matrix,
-    np.eye(n, dtype=bool) & (matrix > rounding),
-    "the distance of a point to itself must be 0 or missing",
-    "Check that rows and columns list the points in one order",
-  )
-  asymmetric = np.abs(matrix - matrix.T) > rounding
-  if asymmetric.any():
-    i, j = (int(k) for k in np.argwhere(asymmetric)[0])
-    raise error(
-      path,
-      "distances must be symmetric",
-      f"{matrix[i, j]:g} in row {i + 1}, column {j + 1} and {matrix[j, i]:g} in row {j + 1}, column {i + 1}",
-      "Average the two, or write NaN for the one that you do not trust",
-    )
+  expected = "the distance of a point to itself must be 0 or missing"
+  advice = "Check that rows and columns list the points in one order"
+  _check_none(path, matrix, np.eye(n, dtype=bool) & (matrix > rounding), expected, advice)
+  advice = "Average the two, or write NaN for the one that you do not trust"
+  _check_none(path, matrix, np.abs(matrix - matrix.T) > rounding, "distances must be symmetric", advice, both=True)
   return np.fmax(matrix, matrix.T)
 
 
-def _check_none(path: Path, matrix: np.ndarray, wrong: np.ndarray, expected: str, advice: str) -> None:
+def _check_none(
+  path: Path, matrix: np.ndarray, wrong: np.ndarray, expected: str, advice: str, both: bool = False
+) -> None:
+  """An error that shows the first entry that is wrong, if there is one, or ``both`` entries of its pair."""
   if wrong.any():
     i, j = (int(k) for k in np.argwhere(wrong)[0])
-    raise error(path, expected, f"{matrix[i, j]:g} in row {i + 1}, column {j + 1}", advice)
+    entries = [(i, j), (j, i)] if both else [(i, j)]
+    got = " and ".join(f"{matrix[i, j]:g} in row {i + 1}, column {j + 1}" for i, j in entries)
+    raise error(path, expected, got, advice)
 
 
 def _check_enough(path: Path, measured: np.ndarray, dim: int) -> None:
   known = ~np.isnan(measured)
   n, pairs = len(known), int(known.sum()) // 2
   if not 1 <= dim < n:
-    raise error(
-      "--dim", f"it must be at least 1 and less than the number of points, {n}", str(dim), "Choose a smaller one"
-    )
+    expected = f"it must be at least 1 and less than the number of points, {n}"
+    raise error("--dim", expected, str(dim), "Choose one in that range")
   alone = np.flatnonzero(~known.any(1))
   if alone.size:
-    raise error(
-      path, "every point must have a measured distance", f"none for point {alone[0] + 1}", "Drop it, or measure one"
-    )
+    got = f"none for point {alone[0] + 1}"
+    raise error(path, "every point must have a measured distance", got, "Drop it, or measure one")
   parts = validation.connected_parts(known)
   if len(parts) > 1:
-    raise error(
-      path, "measured distances must connect all points", f"{len(parts)} separate parts", "Fit each part by itself"
-    )
+    got = f"{len(parts)} separate parts"
+    raise error(path, "measured distances must connect all points", got, "Fit each part by itself")
   needed = n * dim - dim * (dim + 1) // 2  # coordinates, less those of a rigid motion
   if pairs < needed:
-    raise error(
-      path,
-      f"{n} points in {dim} dimensions need at least {needed} distances",
-      f"{pairs}",
-      "Measure more, or choose a smaller --dim",
-    )
+    expected = f"{n} points in {dim} dimensions need at least {needed} distances"
+    raise error(path, expected, str(pairs), "Measure more, or choose a smaller --dim")
   if not np.nanmax(measured) > 0:
     raise error(path, "some points must differ", "distances that are all 0", "Check the file")

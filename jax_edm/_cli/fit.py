@@ -1,18 +1,17 @@
-r"""Points from distances on the command line: by gradient descent through ``distances``, or by SMACOF.
+r"""Points from distances on the command line: by gradient descent through ``pairwise_sum``, or by SMACOF.
 
-The loss is the squared stress: with ``r = distances(x)`` and the measured distances ``t``, in units of their root mean
-square,
+The loss is the squared stress: with the distances ``r`` of the points and the measured distances ``t``, in units of
+their root mean square,
 
 .. math:: s^2 = \frac{1}{|M|} \sum_{(i,j) \in M} (r_{ij} - t_{ij})^2, \qquad M \text{ the measured pairs}.
 
-Three ideas make plain descent find the points from random positions:
+Two ideas make plain descent find the points from random positions:
 
 * *Curvature.* The gradient of each point is divided by a bound of its second derivative, which is the number of its
   measurements (the majorization of SMACOF). One step size then serves every problem, and Nesterov's momentum is safe.
 * *An over-dimensional start.* In its own dimension, a point that starts on the wrong side of the others stays there.
   So the descent begins with a few coordinates more, in which points can move around each other. A penalty on the minor
   axes grows until the points no longer extend along these.
-* *Blocks.* The matrix is streamed in blocks of rows, which stay in the cache of the processor.
 
 SMACOF is :func:`jax_edm.smacof`: only its restarts have random positions, and it has no step size.
 """
@@ -32,15 +31,17 @@ from jax import lax
 from tqdm import tqdm
 
 from jax_edm._cli import files, plots
-from jax_edm._core.edm import distances, edm
+from jax_edm._core.derivatives import safe_root
+from jax_edm._core.distance import dot
+from jax_edm._core.edm import edm
 from jax_edm._mds.classical import classical_mds
 from jax_edm._mds.smacof import smacof
+from jax_edm._pairwise.api import pairwise_sum
 
 EXTRA_COORDINATES = 5  # of the over-dimensional start
 PENALTY = (1e-6, 0.02)  # on the minor axes, at the beginning and at the end, in units of the curvature
 STEP = 0.5  # in units of the inverse curvature; up to 2/3 is stable with Nesterov's momentum, for every graph
 LAST_STEP = 0.1  # of the first
-ROWS = 256  # in a block
 STEPS_PER_CALL = 25  # in one jitted loop, between two updates of the progress bar
 # With fewer points than this there is time for more steps, or for more starts, up to so many times as many.
 POINTS_FOR_MORE_STEPS, MOST_STEPS = 2000, 12
@@ -51,8 +52,6 @@ SMACOF_FIRST_STEPS, SMACOF_STEPS_PER_CALL = 1000, 100  # between two updates of 
 
 Params = Any  # the variables of a stage
 
-_dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -61,13 +60,13 @@ class Stage:
   steps: int
   momentum: float
   dim: int
-  place: Callable[[Params], jax.Array]
+  place: Callable[[Params], jax.Array] = jnp.asarray
 
 
 class Target(NamedTuple):
   """The measured distances, as the descent reads them."""
 
-  blocks: jax.Array  # (blocks, rows, n); NaN where not measured, and in the padding of the last block
+  distances: jax.Array  # (n, n); NaN where not measured
   entries: jax.Array  # the number of those that are measured
   curvature: jax.Array  # (n, 1), a bound for the second derivatives of the loss, for each point
   unit: float  # root mean square of the measured distances, in the unit of the user
@@ -82,7 +81,7 @@ def run(file: Path, dim: int, squared: bool, output: Path, seed: int, method: st
       points = majorize(measured, dim, seed)
     else:
       target = prepare(measured)
-      with progress(steps(len(measured))) as bar:
+      with progress(len(measured)) as bar:
         points = recover(target, dim, seed, bar) * target.unit
     header = ",".join(f"x{k + 1}" for k in range(dim))
     files.write(place / "points.csv", points.astype(np.float32), header)
@@ -98,26 +97,15 @@ def run(file: Path, dim: int, squared: bool, output: Path, seed: int, method: st
 
 def prepare(measured: np.ndarray) -> Target:
   """Distances, ``(n, n)``, symmetric, NaN where not measured and on the diagonal."""
-  n, known, unit = len(measured), ~np.isnan(measured), _root_mean_square(measured)
-  rows = min(n, ROWS)
-  blocks = np.full((-(-n // rows) * rows, n), np.nan, np.float32)
-  blocks[:n] = measured / unit
-  curvature = 4 * known.sum(1, keepdims=True) / known.sum()
-  return Target(
-    jnp.asarray(blocks.reshape(-1, rows, n)),
-    jnp.float32(known.sum()),
-    jnp.asarray(curvature, jnp.float32),
-    unit,
-  )
+  entries, unit = (~np.isnan(measured)).sum(1, keepdims=True), _root_mean_square(measured)
+  total = entries.sum()
+  scaled, curvature = (jnp.asarray(a, jnp.float32) for a in (measured / unit, 4 * entries / total))
+  return Target(scaled, jnp.float32(total), curvature, unit)
 
 
-def steps(n: int) -> int:
-  """The steps of the whole descent, for the progress bar."""
-  return sum(stage.steps for stage in _stages(n, 1))
-
-
-def progress(total: int) -> tqdm:
-  return tqdm(total=total, desc="descent", unit="step")
+def progress(n: int, *more: Stage) -> tqdm:
+  """A bar for the whole descent of ``n`` points, and for more stages."""
+  return tqdm(total=sum(stage.steps for stage in (*_stages(n, 1), *more)), desc="descent", unit="step")
 
 
 def recover(target: Target, dim: int, seed: int, bar: tqdm) -> np.ndarray:
@@ -154,16 +142,12 @@ def majorize(measured: np.ndarray, dim: int, seed: int) -> np.ndarray:
 
 def _stages(n: int, dim: int) -> tuple[Stage, Stage]:
   times = _times(POINTS_FOR_MORE_STEPS, n, MOST_STEPS)
-  return Stage(500 * times, 0.97, dim, _identity), Stage(100 * times, 0.95, dim, _identity)
+  return Stage(500 * times, 0.97, dim), Stage(100 * times, 0.95, dim)
 
 
 def _times(reference: int, n: int, limit: int) -> int:
   """How many times ``n`` points fit into the time of ``reference`` points, from 1 to ``limit``."""
   return int(np.clip((reference / n) ** 2, 1, limit))
-
-
-def _identity(x: jax.Array) -> jax.Array:
-  return x
 
 
 def _principal_axes(x: np.ndarray) -> np.ndarray:
@@ -195,21 +179,17 @@ def _some_steps(
   def minor_axes(params: Params) -> jax.Array:
     x = stage.place(params)
     x = x - x.mean(0)
-    return jnp.linalg.eigh(_dot(x.T, x))[1][:, : x.shape[1] - stage.dim]
+    return jnp.linalg.eigh(dot(x.T, x))[1][:, : x.shape[1] - stage.dim]
 
   def loss(params: Params, minor: jax.Array, penalty: jax.Array) -> jax.Array:
     x = stage.place(params)
-    outside = (target.curvature * _dot(x, minor) ** 2).sum() / 2
+    outside = (target.curvature * dot(x, minor) ** 2).sum() / 2
     return squared_stress(x, target) + penalty * outside
-
-  def of_all_starts(params: Params, penalty: jax.Array) -> tuple[jax.Array, jax.Array]:
-    losses = jax.vmap(loss, (0, 0, None))(params, minor, penalty)
-    return losses.sum(), losses
 
   def step(carry: tuple[Params, Any], k: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
     params, state = carry
     penalty = PENALTY[0] * (PENALTY[1] / PENALTY[0]) ** (k / stage.steps)
-    gradient, losses = jax.grad(of_all_starts, has_aux=True)(params, penalty)
+    losses, gradient = jax.vmap(jax.value_and_grad(loss), (0, 0, None))(params, minor, penalty)
     scaled = jax.tree.map(jnp.divide, gradient, curvature)
     updates, state = _optimizer(stage).update(scaled, state)
     return (optax.apply_updates(params, updates), state), losses
@@ -220,15 +200,10 @@ def _some_steps(
 
 
 def squared_stress(x: jax.Array, target: Target) -> jax.Array:
-  @jax.checkpoint
-  def of_rows(block: tuple[jax.Array, jax.Array]) -> jax.Array:
-    rows, measured = block
-    residual = jnp.where(jnp.isnan(measured), 0, distances(rows, x) - measured)
-    return (residual**2).sum()
+  def of_pair(D: jax.Array, t: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(t), 0, safe_root(D) - t) ** 2
 
-  blocks, size, n = target.blocks.shape
-  rows = jnp.pad(x, ((0, blocks * size - n), (0, 0))).reshape(blocks, size, -1)
-  return lax.map(of_rows, (rows, target.blocks)).sum() / target.entries
+  return pairwise_sum(of_pair, x, args=(target.distances,)).sum() / target.entries
 
 
 def stress(points: np.ndarray, measured: np.ndarray) -> float:

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Run a command, and return its exit code."""
   options = _parser().parse_args(arguments)
   try:
+    if MISSING is not None and options.run is not _run_edm:
+      raise files.UserError(f'{MISSING} is not installed. Run pip install "jax-edm[cli]".')
     for text in options.run(options):
       print(text)
   except files.UserError as mistake:
@@ -43,15 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_airports(options: argparse.Namespace) -> list[str]:
-  _need_extra()
   return airports.run(options.output or Path("airports"), options.seed)
 
 
 def _run_fit(options: argparse.Namespace) -> list[str]:
-  _need_extra()
-  return fit.run(
-    options.file, options.dim, options.squared, options.output or Path("fit"), options.seed, options.method
-  )
+  output = options.output or Path("fit")
+  return fit.run(options.file, options.dim, options.squared, output, options.seed, options.method)
 
 
 def _run_edm(options: argparse.Namespace) -> list[str]:
@@ -67,74 +66,42 @@ def _run_edm(options: argparse.Namespace) -> list[str]:
   return [f"{'distances' if options.distances else 'squared distances'} {matrix.shape}, wrote {options.output}"]
 
 
-def _need_extra() -> None:
-  if MISSING is not None:
-    raise files.UserError(f'{MISSING} is not installed. Run pip install "jax-edm[cli]".')
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    "python -m jax_edm", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  form = argparse.RawDescriptionHelpFormatter
+  parser = argparse.ArgumentParser("python -m jax_edm", description=DESCRIPTION, formatter_class=form)
   parser.set_defaults(run=_run_airports)
   parser.add_argument("--version", action="version", version=f"jax_edm {jax_edm.__version__}")
   parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the files (default: airports)")
-  parser.add_argument("--seed", type=_seed, default=0, help="of the noise and of the random positions (default: 0)")
+  parser.add_argument("--seed", type=seed, default=0, help="of the noise and of the random positions (default: 0)")
   commands = parser.add_subparsers(title="commands", metavar="{fit,edm}")
 
-  fit = commands.add_parser(
-    "fit",
-    help="points from your own distances",
-    description="Recovers points from your own distances. Writes points.csv, the points along their principal axes, "
-    "and fit.png, a picture of them beside the spectrum and the Shepard diagram.",
-  )
+  text = """Recovers points from your own distances. Writes points.csv, the points along their principal axes, and
+    fit.png, a picture of them beside the spectrum and the Shepard diagram."""
+  fit = commands.add_parser("fit", help="points from your own distances", description=text)
   fit.set_defaults(run=_run_fit)
-  fit.add_argument(
-    "file",
-    metavar="DISTANCES",
-    type=Path,
-    help="a square matrix, .npy or .csv (with or without a header line). NaN or an empty entry: not measured; one of "
-    "the two entries of a pair is enough",
-  )
+  text = """a square matrix, .npy or .csv (with or without a header line). NaN or an empty entry: not measured; one of
+    the two entries of a pair is enough"""
+  fit.add_argument("file", metavar="DISTANCES", type=Path, help=text)
   fit.add_argument("--dim", type=int, required=True, help="number of coordinates to recover")
-  fit.add_argument(
-    "--method",
-    choices=("gradient", "smacof"),
-    default="gradient",
-    help="gradient: descent from random positions; smacof: majorization from classical MDS (default: gradient)",
-  )
+  text = "gradient: descent from random positions; smacof: majorization from classical MDS (default: gradient)"
+  fit.add_argument("--method", choices=("gradient", "smacof"), default="gradient", help=text)
   fit.add_argument("--squared", action="store_true", help="the entries are squared distances")
-  # The main job has these options as well. Without SUPPRESS, the defaults of the command would overwrite what the user
-  # wrote before the command.
-  fit.add_argument(
-    "--output", metavar="DIR", type=Path, default=argparse.SUPPRESS, help="folder for the files (default: fit)"
-  )
-  fit.add_argument(
-    "--seed", type=_seed, default=argparse.SUPPRESS, help="of the random positions to start from (default: 0)"
-  )
+  # No defaults: they would overwrite what the user wrote before the command.
+  none = argparse.SUPPRESS
+  fit.add_argument("--output", metavar="DIR", type=Path, default=none, help="folder for the files (default: fit)")
+  fit.add_argument("--seed", type=seed, default=none, help="of the random positions to start from (default: 0)")
 
-  edm = commands.add_parser(
-    "edm",
-    help="the distance matrix of your own points",
-    description="Computes the matrix of squared distances between your own points, in single precision.",
-  )
+  text = "Computes the matrix of squared distances between your own points, in single precision."
+  edm = commands.add_parser("edm", help="the distance matrix of your own points", description=text)
   edm.set_defaults(run=_run_edm)
-  edm.add_argument(
-    "file",
-    metavar="POINTS",
-    type=Path,
-    help="one row of coordinates for each point, .npy or .csv (with or without a header line)",
-  )
+  text = "one row of coordinates for each point, .npy or .csv (with or without a header line)"
+  edm.add_argument("file", metavar="POINTS", type=Path, help=text)
   edm.add_argument("--output", metavar="FILE", type=Path, required=True, help="the matrix, .npy or .csv")
   edm.add_argument("--distances", action="store_true", help="distances instead of their squares")
   return parser
 
 
-def _seed(text: str) -> int:
+def seed(text: str) -> int:
   if (value := int(text)) < 0:
     raise argparse.ArgumentTypeError("it must not be negative")
   return value
-
-
-if __name__ == "__main__":
-  sys.exit(main())

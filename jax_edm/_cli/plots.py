@@ -31,17 +31,16 @@ def draw_fit(points: np.ndarray, eigenvalues: np.ndarray, fitted: np.ndarray, me
 
 def _draw_points(axes: Axes, points: np.ndarray) -> None:
   n, dim = points.shape
-  first, second = points[:, 0], points[:, 1] if dim > 1 else np.zeros(n)
-  axes.scatter(first, second, s=np.clip(4000 / n, 2, 40), color="C0", linewidths=0)
-  if n <= NUMBERED_POINTS:
-    for k in range(n):
-      axes.annotate(str(k + 1), (first[k], second[k]), (4, 4), textcoords="offset points", fontsize=8)
+  flat = points[:, :2] if dim > 1 else np.pad(points, ((0, 0), (0, 1)))
+  axes.scatter(flat[:, 0], flat[:, 1], s=np.clip(4000 / n, 2, 40), color="C0", linewidths=0)
+  for k, point in enumerate(flat if n <= NUMBERED_POINTS else []):
+    axes.annotate(str(k + 1), point, (4, 4), textcoords="offset points", fontsize=8)
   axes.set(title=f"{n:,} recovered points", xlabel="first principal axis", ylabel="second principal axis")
   axes.set_aspect("equal", "datalim")
 
 
 def _draw_spectrum(axes: Axes, eigenvalues: np.ndarray, dim: int) -> None:
-  numbers = np.arange(1, len(eigenvalues) + 1)
+  numbers = range(1, len(eigenvalues) + 1)
   axes.bar(numbers, eigenvalues, color=["C0" if k <= dim else "0.7" for k in numbers])
   axes.axhline(0, color="0.4", linewidth=0.8)
   axes.set(title="Spectrum: is the dimension right?", xlabel="eigenvalue", ylabel="variance along the axis")
@@ -66,22 +65,21 @@ def draw_airports(true: np.ndarray, found: np.ndarray, errors: np.ndarray, rms: 
   figure = Figure(figsize=(12, 11.5), layout="constrained")
   panels = figure.subplot_mosaic("AA;BC", height_ratios=(2.1, 1), width_ratios=(1.7, 1))
   true, found = _for_map(true), _for_map(found)
+  (x, y), (found_x, found_y) = true.T, found.T
 
   axes = panels["A"]
   ends = true + EXAGGERATION * (found - true)
   axes.plot(*np.stack([true, ends], 1).transpose(2, 1, 0), color="C3", linewidth=0.6, zorder=1)
   axes.plot([], [], color="C3", linewidth=0.6, label=f"error, {EXAGGERATION} times as long")
-  axes.scatter(
-    true[:, 0], true[:, 1], s=14, facecolors="none", edgecolors="0.55", linewidths=0.6, zorder=2, label="true"
-  )
-  axes.scatter(found[:, 0], found[:, 1], s=4, color="C0", linewidths=0, zorder=3, label="recovered")
+  axes.scatter(x, y, s=14, facecolors="none", edgecolors="0.55", linewidths=0.6, zorder=2, label="true")
+  axes.scatter(found_x, found_y, s=4, color="C0", linewidths=0, zorder=3, label="recovered")
   axes.legend(loc="lower left", framealpha=1, markerscale=2)
   _as_map(axes, *CONTIGUOUS, step=10)
   axes.set_title("The contiguous United States")
 
   axes = panels["B"]
-  axes.scatter(true[:, 0], true[:, 1], s=10, facecolors="none", edgecolors="0.55", linewidths=0.5)
-  axes.scatter(found[:, 0], found[:, 1], s=2, color="C0", linewidths=0)
+  axes.scatter(x, y, s=10, facecolors="none", edgecolors="0.55", linewidths=0.5)
+  axes.scatter(found_x, found_y, s=2, color="C0", linewidths=0)
   _as_map(axes, *ALL, step=30)
   axes.set_title(f"All {len(true):,} airports")
 

@@ -55,6 +55,7 @@ from jax import lax
 from jax_edm._core import distance
 from jax_edm._core.distance import Form, Points, Side, Sides
 from jax_edm._core.linear import Arrays, Function, LinearMap, Tangents, call, linear
+from jax_edm._core.operations import column, row, take, where
 from jax_edm._typing import ArrayLike
 
 
@@ -96,7 +97,7 @@ def _edm(form: Form, sets: int) -> Function:
   def tangent(leaves: Arrays, tangents: Tangents) -> Arrays:
     return linear(_tangent(form, sets), leaves, _points(_sides(sets, _filled(leaves, tangents))))
 
-  return Function(lambda *leaves: [distance.squared(form, _sides(sets, leaves))], tangent)
+  return Function(lambda *leaves: [distance.squared(form, _sides(sets, leaves))], tangent, partial(_of_pairs_of, sets))
 
 
 @cache
@@ -110,7 +111,7 @@ def _tangent(form: Form, sets: int) -> LinearMap:
   def in_constants(z: Arrays, w: Arrays, dz: Tangents) -> Arrays:
     return [2 * b for b in linear(_bilinear(form, sets), _leaves(form, w), _moved(sets, z, dz))]
 
-  return LinearMap(apply, lambda: _reverse(form, sets), in_constants, partial(_matrix, form, sets))
+  return LinearMap(apply, lambda: _reverse(form, sets), in_constants, partial(_of_pairs, sets))
 
 
 @cache
@@ -124,7 +125,7 @@ def _reverse(form: Form, sets: int) -> LinearMap:
   def in_constants(z: Arrays, g: Arrays, dz: Tangents) -> Arrays:
     return linear(_adjoint_in_points(form), [2 * g[0]], _moved(sets, z, dz))
 
-  return LinearMap(apply, lambda: _tangent(form, sets), in_constants, partial(_points_of, sets))
+  return LinearMap(apply, lambda: _tangent(form, sets), in_constants, partial(_of_points, sets))
 
 
 @cache
@@ -137,7 +138,7 @@ def _bilinear(form: Form, sets: int) -> LinearMap:
   def in_constants(z: Arrays, w: Arrays, dz: Tangents) -> Arrays:
     return linear(_bilinear(form, sets), _leaves(form, w), _moved(sets, z, dz))
 
-  return LinearMap(apply, lambda: _adjoint(form, sets), in_constants, partial(_matrix, form, sets))
+  return LinearMap(apply, lambda: _adjoint(form, sets), in_constants, partial(_of_pairs, sets))
 
 
 @cache
@@ -146,12 +147,12 @@ def _adjoint(form: Form, sets: int) -> LinearMap:
 
   def apply(*arrays: jax.Array) -> Arrays:
     *z, g = arrays
-    return distance.adjoint(form, g, _sides(sets, z))
+    return distance.adjoint(form, g, _sides(sets, z), tangents=True)
 
   def in_constants(z: Arrays, g: Arrays, dz: Tangents) -> Arrays:
     return linear(_adjoint_in_points(form), g, _moved(sets, z, dz))
 
-  return LinearMap(apply, lambda: _bilinear(form, sets), in_constants, partial(_points_of, sets))
+  return LinearMap(apply, lambda: _bilinear(form, sets), in_constants, partial(_of_points, sets))
 
 
 @cache
@@ -168,16 +169,14 @@ def _adjoint_in_points(form: Form) -> LinearMap:
 
 
 def _sides(sets: int, leaves: Sequence[Any]) -> Sides:
-  """The sides of which these are the leaves: the points alone, or squares and keys as well."""
-  if len(leaves) == sets:
-    return tuple(map(Side, leaves))
+  """The sides of which these are the leaves: of one or of two, points alone or with what belongs to them."""
   each = len(leaves) // sets
-  rows = [leaves[k * each : (k + 1) * each] for k in range(sets)]
-  return tuple(Side(x, factor, squares, (first, second)) for x, factor, squares, first, second in rows)
+  own = [leaves[k * each : (k + 1) * each] for k in range(sets)]
+  return tuple(Side(*a) if each == 1 else Side(*a[:3], (a[3], a[4])) for a in own)
 
 
-def _leaves(form: Form, points: Arrays) -> Arrays:
-  return jax.tree.leaves(distance.prepared(form, tuple(points)))
+def _leaves(form: Form, tangents: Arrays) -> Arrays:
+  return jax.tree.leaves(distance.prepared(form, tuple(tangents)))
 
 
 def _points(z: Sides) -> list[jax.Array]:
@@ -193,11 +192,19 @@ def _filled(arrays: Arrays, tangents: Tangents) -> list[jax.Array]:
   return [lax.full_like(a, 0) if t is None else t for a, t in zip(arrays, tangents, strict=True)]
 
 
-def _matrix(form: Form, sets: int, *arrays: jax.Array) -> Arrays:
-  return [distance.squared(form, _sides(sets, arrays[:-sets]))]
+def _of_pairs(sets: int, *arrays: jax.Array) -> Arrays:
+  """A matrix of the type of D and B, of sides and points."""
+  return _of_pairs_of(sets, *arrays[:-sets])
 
 
-def _points_of(sets: int, *arrays: jax.Array) -> Arrays:
+def _of_pairs_of(sets: int, *leaves: jax.Array) -> Arrays:
+  z = _sides(sets, leaves)
+  shape = z[0].x.shape[0], z[-1].x.shape[0]
+  return [column(take(z[0].x, 0, 1), shape) + row(take(z[-1].x, 0, 1), shape)]
+
+
+def _of_points(sets: int, *arrays: jax.Array) -> Arrays:
+  """What has the types of the points, of sides and a cotangent."""
   return _points(_sides(sets, arrays[:-1]))
 
 
@@ -219,6 +226,20 @@ def varying_axes(a: Any) -> frozenset[str]:
   """The mesh axes over which an array varies, in a shard_map that checks; JAX renamed it after 0.9."""
   of = jax.typeof(a)
   return frozenset(of.mat.varying if hasattr(of, "mat") else of.vma)
+
+
+def root(squared: jax.Array) -> jax.Array:
+  """``safe_root`` of a matrix, whose derivatives are made of the root alone: nothing keeps the squares for them."""
+  return call(_ROOT, squared)[0]
+
+
+def _root_tangent(squared: Arrays, tangents: Tangents) -> Arrays:
+  r = root(squared[0])
+  zero = r == 0
+  return [t * where(zero, 0, 0.5 / where(zero, 1, r)) for t in tangents if t is not None]
+
+
+_ROOT = Function(lambda squared: [lax.sqrt(squared)], _root_tangent)
 
 
 def safe_root(squared: ArrayLike) -> jax.Array:

@@ -42,10 +42,12 @@ class Form:
 
 
 class Side(NamedTuple):
-  """A set of points, centred where entries are products, and what these need to know of each point beside it."""
+  """A set of points, or of tangents of points. What else there is depends on ``x`` alone, and has no derivatives of its
+  own; it is there where entries are products.
+  """
 
   x: jax.Array
-  factor: jax.Array | None = None  # x for the product of the entries: 0 where the square is not finite
+  centred: jax.Array | None = None
   squares: jax.Array | None = None
   keys: tuple[jax.Array, jax.Array] | None = None
 
@@ -60,7 +62,8 @@ def prepared(form: Form, z: Points) -> Sides:
   if form.entries != "gram" or any(0 in x.shape for x in z):
     return tuple(map(Side, z))
   # Without the barrier XLA centres the points anew for everything that reads them.
-  return tuple(_summarised(lax.optimization_barrier(x), k) for k, x in enumerate(_centred(z)))
+  centred = lax.optimization_barrier(_centred(tuple(map(lax.stop_gradient, z))))
+  return tuple(Side(x, c, *_squares_and_keys(c, k)) for k, (x, c) in enumerate(zip(z, centred, strict=True)))
 
 
 def squared(form: Form, z: Sides) -> jax.Array:
@@ -71,21 +74,19 @@ def squared(form: Form, z: Sides) -> jax.Array:
       return _zero_diagonal(z, total(lax.square(_differences(x, y)), 2))
     if form.entries == "difference":
       return _zero_diagonal(z, _over_coordinates(lambda a, b: lax.square(a - b), (x,), (y,)))
-    inner = _symmetric(z, product(z[0].factor, z[-1].factor, 1, 1))
+    inner = _symmetric(z, product(z[0].centred, z[-1].centred, 1, 1))
     entries, near = expanded(z[0].squares, z[-1].squares, inner, x.shape[1])
     return where(near | _coincident(z), 0, entries)
 
 
 def expanded(of_x: Any, of_y: Any, inner: jax.Array, d: int) -> tuple[jax.Array, jax.Array]:
-  """``|x|^2 + |y|^2 - 2 <x, y>``, ``(n, m)``, of the squares and inner products; and where it is zero.
-
-  Where a square is infinite, the inner products must not be.
-  """
+  """``|x|^2 + |y|^2 - 2 <x, y>``, ``(n, m)``, of the squares and inner products; and where it is zero."""
   # What lies below the rounding error of this form carries no digit: it is zero, so that nothing is negative.
   error = (4 + d**0.5) * float(jnp.finfo(inner.dtype).eps)
-  # In this order, since twice the inner product may overflow.
+  # In this order, since twice the inner product may overflow. It is NaN only where one of the squares is not finite.
   entries = (column(of_x, inner.shape) - inner) + (row(of_y, inner.shape) - inner)
-  return entries, entries < column(error * of_x, inner.shape) + row(error * of_y, inner.shape)
+  squares = column(of_x, inner.shape) + row(of_y, inner.shape)
+  return where(entries == entries, entries, squares), entries < error * squares
 
 
 def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
@@ -97,6 +98,7 @@ def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
     if form.entries == "difference":
       entries = _over_coordinates(lambda a, u, b, v: (a - b) * (u - v), (x, w[0]), (y, w[-1]))
       return _zero_diagonal(z, entries)
+    x, y = _of_products(z)
     u, v = (centred := _centred(w))[0], centred[-1]
     cross = product(lax.concatenate([x, u], 1), lax.concatenate([v, y], 1), 1, 1)
     entries = column(total(x * u, 1), cross.shape) + row(total(y * v, 1), cross.shape) - cross
@@ -115,10 +117,7 @@ def adjoint(form: Form, g: jax.Array, z: Sides, tangents: bool = False) -> Point
     if form.contractions == "difference":
       return _adjoint_of_differences(g, z)
     g = where(_different(form, z), g, 0)
-    centred = tuple(side.x for side in z)
-    if form.entries != "gram":
-      centred = _centred(centred)
-    x, y = centred[0], centred[-1]
+    x, y = _of_products(z)
     if len(z) == 1 and x.shape[0] <= SYMMETRIC:
       return (_weighted_differences(x, product(g + g.T, _with_ones(x), 1, 0)),)
     rows, columns = product(g, _with_ones(y), 1, 0), transposed(product(_with_ones(x), g, 0, 0))
@@ -142,8 +141,15 @@ def centre(y: jax.Array) -> jax.Array:
   return where(median == 0, -0.0, median)
 
 
+def _of_products(z: Sides) -> Points:
+  """The points of both sides, centred."""
+  centred = tuple(side.x if side.centred is None else side.centred for side in z)
+  centred = _centred(centred) if z[0].centred is None else centred
+  return centred[0], centred[-1]
+
+
 def _centred(z: Points) -> Points:
-  shift = lax.stop_gradient(centre(z[-1]))
+  shift = centre(z[-1])
   return tuple(x - lax.broadcast_in_dim(shift, x.shape, (1,)) for x in z)
 
 
@@ -151,16 +157,16 @@ def _finite(a: jax.Array) -> jax.Array:
   return where(lax.abs(a) < np.inf, a, 0)
 
 
-def _summarised(x: jax.Array, k: int) -> Side:
-  """Squares and keys, in one loop over the coordinates.
+def _squares_and_keys(x: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  """In one loop over the coordinates.
 
   A key is a sum of words of 32 bits, one for each coordinate, times random words. Bits of a float that vary are its
   upper ones, on a lattice these alone, and a product moves bits up: the upper half is added to the lower one before.
   A point that is not finite coincides with itself alone: its index, and which set it is of, stand in its key.
   """
-  wide = lax.stop_gradient(x)
+  wide = x
   if x.shape[1] < WIDTH:
-    wide = lax.pad(wide, np.zeros((), x.dtype), ((0, 0, 0), (0, WIDTH - x.shape[1], 0)))
+    wide = lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), (0, WIDTH - x.shape[1], 0)))
   halves = lax.bitcast_convert_type(wide, np.uint32)
   words = [halves] if halves.ndim == 2 else [take(halves, 0, 2), take(halves, 1, 2)]
   index = lax.broadcasted_iota(np.uint32, wide.shape, 0) + np.uint32(k << 31)
@@ -174,8 +180,7 @@ def _summarised(x: jax.Array, k: int) -> Side:
   squares, *keys = lax.reduce(
     (lax.square(wide), *terms), zeros, lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)), (1,)
   )
-  finite = lax.broadcast_in_dim(squares < np.inf, x.shape, (0,))
-  return Side(x, where(finite, lax.stop_gradient(x), 0), squares, (keys[0], keys[1]))
+  return squares, (keys[0], keys[1])
 
 
 def _coincident(z: Sides) -> jax.Array:

@@ -182,7 +182,7 @@ def _entries(x: Any, y: Any, where: Any, where_y: Any, method: Method, root: boo
     entries, pair_mask = points.prepared().squared(), points.pair_mask()
     if pair_mask is not None:
       entries = jnp.where(pair_mask, entries, 0)
-    return derivatives.safe_root(entries) if root else entries
+    return derivatives.root(entries) if root else entries
 
   # Of two sets the compiler sees how to split both axes.
   cut = y is None and n > SPLIT

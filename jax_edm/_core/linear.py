@@ -19,10 +19,14 @@ Tangents = Sequence[jax.Array | None]  # None: the argument does not move
 
 @dataclass(frozen=True)
 class Function:
-  """``apply(*arrays)``, and its tangent, ``tangent(arrays, tangents)``. Both return sequences of arrays."""
+  """``apply(*arrays)``, and its tangent, ``tangent(arrays, tangents)``. Both return sequences of arrays.
+
+  ``like`` is a function whose results have the types of those of ``apply``, where it is cheaper to trace.
+  """
 
   apply: Callable[..., Arrays]
   tangent: Callable[[Arrays, Tangents], Arrays]
+  like: Callable[..., Arrays] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class LinearMap:
       what moves.
     in_constants: ``(constants, moving, tangents of the constants)``, the derivative of ``apply`` in its constants.
       ``None``: JAX takes it.
-    like: a function whose results have the types of those of ``apply``, where it is cheaper to trace.
+    like: as of a ``Function``.
   """
 
   apply: Callable[..., Arrays]
@@ -86,11 +90,15 @@ def _linear(*arrays: Any, linear_map: LinearMap, k: int) -> list[jax.Array]:
 
 
 def _function_types(*arrays: Any, function: Function) -> Any:
-  return jax.make_jaxpr(partial(_function, function=function))(*arrays).out_avals
+  return _types(function, arrays)
 
 
 def _linear_types(*arrays: Any, linear_map: LinearMap, k: int) -> Any:
-  like = linear_map.like or linear_map.apply
+  return _types(linear_map, arrays)
+
+
+def _types(f: Function | LinearMap, arrays: Sequence[Any]) -> Any:
+  like = f.like or f.apply
   return jax.make_jaxpr(lambda *arrays: list(like(*arrays)))(*arrays).out_avals
 
 
@@ -103,7 +111,8 @@ def _function_batch(arrays: Arrays, axes: Sequence[Any], *, function: Function) 
     moves = [None if t is None else axis for t, axis in zip(tangents, axes, strict=True)]
     return jax.vmap(function.tangent, (list(axes), moves))(list(arrays), list(tangents))
 
-  out = call(Function(jax.vmap(function.apply, tuple(axes)), tangent), *arrays)
+  like = function.like and jax.vmap(function.like, tuple(axes))
+  out = call(Function(jax.vmap(function.apply, tuple(axes)), tangent, like), *arrays)
   return out, [0] * len(out)
 
 

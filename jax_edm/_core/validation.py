@@ -7,50 +7,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_edm import _errors
-from jax_edm._errors import error, message
+from jax_edm._errors import error
 
 LISTED = 8  # points of a part, and parts, that a message lists
+
+
+def real(function: str, name: str, matrix: Any, boolean: bool = False) -> None:
+  """An array of a real number type, or boolean where that is allowed."""
+  _errors.array(function, name, matrix, (*_errors.REAL, np.bool_) if boolean else _errors.REAL, "hold real numbers")
 
 
 def square(function: str, name: str, matrix: Any, boolean: bool = False) -> int:
   """``(..., n, n)``, of a real number type; returns n."""
   real(function, name, matrix, boolean)
   if len(matrix.shape) < 2 or matrix.shape[-1] != matrix.shape[-2]:
-    raise error(
-      function,
-      f"{name} must be a square matrix, (..., n, n)",
-      f"shape {matrix.shape}",
-      "For SciPy's condensed form use jax_edm.squareform",
-    )
+    advice = "For SciPy's condensed form use jax_edm.squareform"
+    raise error(function, f"{name} must be a square matrix, (..., n, n)", f"shape {matrix.shape}", advice)
   return matrix.shape[-1]
-
-
-def real(function: str, name: str, matrix: Any, boolean: bool = False) -> None:
-  """An array of a real number type, or boolean where that is allowed."""
-  _errors.array(function, name, matrix)
-  dtype = matrix.dtype
-  if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer) or (boolean and dtype == np.bool_)):
-    raise TypeError(message(function, f"{name} must hold real numbers", f"dtype {dtype}", "Convert it"))
 
 
 def dimension(function: str, dim: Any, n: int) -> None:
   """The number of coordinates that n points may get."""
   _errors.integer(function, "dim", dim)
   if not 1 <= dim <= n - 1:
-    raise error(
-      function,
-      "dim must be at least 1 and at most n - 1, since n points span no more",
-      f"{dim} for {n} points",
-      "Choose a dim in that range",
-    )
+    expected = "dim must be at least 1 and at most n - 1, since n points span no more"
+    raise error(function, expected, f"{dim} for {n} points", "Choose a dim in that range")
 
 
-def row_for_each_point(function: str, name: str, matrix: Any, x: Any, n: int) -> None:
+def row_for_each_point(function: str, name: str, matrix: Any, x: Any) -> None:
   """A matrix ``(..., n, n)`` that belongs to the points ``x``, ``(..., n, d)``."""
-  if x.shape[-2] != n:
+  if x.shape[-2] != matrix.shape[-1]:
     got = f"{name} {matrix.shape} and points {x.shape}"
     raise error(function, f"{name} must have one row for each point", got, "Pass the points in the order of its rows")
-  _errors.leading(function, name, matrix.shape[:-2], x.shape[:-2], f"{matrix.shape} and {x.shape}")
+  _errors.leading(function, name, matrix.shape[:-2], x.shape[:-2])
 
 
 def weights(function: str, weights: Any, name: str, matrix: Any) -> None:
@@ -59,16 +48,13 @@ def weights(function: str, weights: Any, name: str, matrix: Any) -> None:
     return
   real(function, "weights", weights, boolean=True)
   if weights.shape[-2:] != matrix.shape[-2:]:
-    raise error(
-      function,
-      f"weights must have one entry for each entry of {name}",
-      f"weights {weights.shape} and {name} {matrix.shape}",
-      f"Give them the shape {matrix.shape}, 0 for a missing entry",
-    )
-  _errors.leading(function, "weights", weights.shape[:-2], matrix.shape[:-2], f"{weights.shape} and {matrix.shape}")
+    got = f"weights {weights.shape} and {name} {matrix.shape}"
+    advice = f"Give them the shape {matrix.shape}, 0 for a missing entry"
+    raise error(function, f"weights must have one entry for each entry of {name}", got, advice)
+  _errors.leading(function, "weights", weights.shape[:-2], matrix.shape[:-2])
   if is_concrete(weights):
     w = np.asarray(weights, np.float64)
-    _no_entry(function, "weights", w, ~np.isfinite(w) | (w < 0), "must be finite and not negative", "0 means missing")
+    _no_entry(function, w, ~np.isfinite(w) | (w < 0), "weights must be finite and not negative", "0 means missing")
     _symmetric(function, "weights", w, jnp.result_type(weights, float), "Use weights + weights.T")
 
 
@@ -76,14 +62,13 @@ def distances(function: str, name: str, matrix: Any, weights: Any = None) -> Non
   """Values of (squared) distances. Where their weight is not 0: finite, not negative, symmetric, zero diagonal."""
   if not is_concrete(matrix, weights):
     return
-  values = np.asarray(matrix, np.float64)
+  values, dtype = np.asarray(matrix, np.float64), jnp.result_type(matrix, float)
   if weights is not None:
     values = np.where(np.asarray(weights) != 0, values, 0)
   advice = f"Where {name} is not known pass weights=, 0 there"
-  _no_entry(function, name, values, ~np.isfinite(values), "must be finite", advice)
-  dtype = jnp.result_type(matrix, float)
+  _no_entry(function, values, ~np.isfinite(values), f"{name} must be finite", advice)
   negative = values < -rounding(values, dtype)
-  _no_entry(function, name, values, negative, "must not be negative", "Set negative entries to 0")
+  _no_entry(function, values, negative, f"{name} must not be negative", "Set negative entries to 0")
   symmetric_zero_diagonal(function, name, values, dtype)
 
 
@@ -94,7 +79,7 @@ def symmetric_zero_diagonal(function: str, name: str, matrix: Any, dtype: Any = 
   values, dtype = np.asarray(matrix, np.float64), jnp.result_type(matrix, float) if dtype is None else dtype
   wrong = np.eye(values.shape[-1], dtype=bool) & ~(np.abs(values) <= rounding(values, dtype))
   advice = "Check that rows and columns list the same points"
-  _no_entry(function, name, values, wrong, "must have a zero diagonal", advice)
+  _no_entry(function, values, wrong, f"{name} must have a zero diagonal", advice)
   _symmetric(function, name, values, dtype, f"Use ({name} + {name}.T) / 2, if both are measurements")
 
 
@@ -106,24 +91,18 @@ def connected(function: str, name: str, weights: Any) -> None:
   for index in np.ndindex(pairs.shape[:-2]):
     parts = connected_parts(pairs[index])
     if len(parts) > 1:
-      listed = " and ".join(
-        f"({', '.join(map(str, part[:LISTED]))}{', ...' if len(part) > LISTED else ''})" for part in parts[:LISTED]
-      )
-      raise error(
-        function,
-        f"the known entries of {name} must connect all points",
-        f"{len(parts)} separate parts{_in_batch(index)}: {listed}{' and others' if len(parts) > LISTED else ''}",
-        "Place each part by itself, or add an entry between them",
-      )
+      listed = [f"({', '.join(map(str, p[:LISTED]))}{', ...' if len(p) > LISTED else ''})" for p in parts[:LISTED]]
+      got = f"{len(parts)} separate parts{_in_batch(index)}: {' and '.join(listed)}"
+      got += " and others" if len(parts) > LISTED else ""
+      expected = f"the known entries of {name} must connect all points"
+      raise error(function, expected, got, "Place each part by itself, or add an entry between them")
 
 
 def connected_parts(pairs: np.ndarray) -> list[list[int]]:
   """The connected parts of a graph, ``(n, n)`` booleans, each in ascending order."""
   unseen, parts = np.ones(len(pairs), bool), []
   while unseen.any():
-    part = np.zeros_like(unseen)
-    part[np.argmax(unseen)] = True
-    front = part
+    part = front = np.arange(len(pairs)) == np.argmax(unseen)
     while front.any():
       front = pairs[front].any(0) & ~part
       part = part | front
@@ -148,19 +127,18 @@ def _symmetric(function: str, name: str, values: np.ndarray, dtype: Any, advice:
   with np.errstate(invalid="ignore"):  # infinity minus infinity
     near = np.abs(values - transposed) <= rounding(values, dtype)
   wrong = ~(near | (values == transposed) | (np.isnan(values) & np.isnan(transposed)))
-  if wrong.any():
-    index = tuple(int(k) for k in np.argwhere(wrong)[0])
-    i, j = index[-2:]
-    got = f"{values[index]:g} at ({i}, {j}) and {transposed[index]:g} at ({j}, {i}){_in_batch(index[:-2])}"
-    raise error(function, f"{name} must be symmetric", got, advice)
+  _no_entry(function, values, wrong, f"{name} must be symmetric", advice, both=True)
 
 
-def _no_entry(function: str, name: str, values: np.ndarray, wrong: np.ndarray, expected: str, advice: str) -> None:
-  """An error that shows the first entry that is wrong, if there is one."""
+def _no_entry(
+  function: str, values: np.ndarray, wrong: np.ndarray, expected: str, advice: str, both: bool = False
+) -> None:
+  """An error that shows the first entry that is wrong, if there is one, or ``both`` entries of its pair."""
   if wrong.any():
-    index = tuple(int(k) for k in np.argwhere(wrong)[0])
-    got = f"{values[index]:g} at ({index[-2]}, {index[-1]}){_in_batch(index[:-2])}"
-    raise error(function, f"{name} {expected}", got, advice)
+    *batch, i, j = (int(k) for k in np.argwhere(wrong)[0])
+    matrix = values[tuple(batch)]
+    got = f"{matrix[i, j]:g} at ({i}, {j})" + (f" and {matrix[j, i]:g} at ({j}, {i})" if both else "")
+    raise error(function, expected, got + _in_batch(tuple(batch)), advice)
 
 
 def _in_batch(index: tuple[int, ...]) -> str:

@@ -1,14 +1,13 @@
 """Classical multidimensional scaling: points from complete squared distances, in closed form."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jax_edm._core import validation
-from jax_edm._core.edm import dtypes
 from jax_edm._mds import gram, sylvester
+from jax_edm._mds.matrices import compiled
 from jax_edm._typing import ArrayLike
 
 
@@ -63,7 +62,7 @@ def classical_mds(D: ArrayLike, dim: int) -> ClassicalMDS:
   n = validation.square("classical_mds", "D", D)
   validation.dimension("classical_mds", dim, n)
   validation.distances("classical_mds", "D", D)
-  return _classical_mds(D, dim)
+  return ClassicalMDS(*compiled(_classical_mds, (D,), "(p,k),(p),(g),()", dim))
 
 
 def classical_scaling(D: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -73,17 +72,9 @@ def classical_scaling(D: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   return sylvester.principal_points(B, (values, vectors), k), values
 
 
-@partial(jax.jit, static_argnums=1)
-def _classical_mds(D: jax.Array, dim: int) -> ClassicalMDS:
-  result, compute = dtypes(D)
-
-  def one_matrix(D: jax.Array) -> tuple[jax.Array, ...]:
-    points, values = classical_scaling((D + D.T) / 2, dim)
-    positive, kept = jnp.maximum(values, 0), values[:dim]
-    totals = jnp.stack([jnp.abs(values).sum(), positive.sum()])
-    fit = jnp.where(totals == 0, 1, positive[:dim].sum() / jnp.where(totals == 0, 1, totals))
-    return points, values, fit, (kept < -sylvester.rounding(values)).sum()
-
-  found = jnp.vectorize(one_matrix, signature="(n,n)->(n,k),(n),(g),()")(D.astype(compute))
-  points, values, fit, negative_count = found
-  return ClassicalMDS(points.astype(result), values.astype(result), fit.astype(result), negative_count)
+def _classical_mds(D: jax.Array, dim: int) -> tuple[jax.Array, ...]:
+  points, values = classical_scaling((D + D.T) / 2, dim)
+  positive, kept = jnp.maximum(values, 0), values[:dim]
+  totals = jnp.stack([jnp.abs(values).sum(), positive.sum()])
+  fit = jnp.where(totals == 0, 1, positive[:dim].sum() / jnp.where(totals == 0, 1, totals))
+  return points, values, fit, (kept < -sylvester.rounding(values)).sum()

@@ -20,11 +20,11 @@ def gram_from_edm(D: ArrayLike) -> jax.Array:
   Shapes: ``n`` points; ``...`` leading batch axes.
 
   Args:
-    D: squared distances, ``(..., n, n)``. Only the shape and the dtype are checked, since the map is linear.
+    D: squared distances, ``(..., n, n)``. Their values are not checked, since the map is linear.
 
   Returns:
     ``(..., n, n)``. If D is an EDM, the entries are ``<x_i - c, x_j - c>``, with c the mean of the points (Schoenberg
-    1935; Torgerson 1952). float16 and bfloat16 compute in float32 and return their own type.
+    1935; Torgerson 1952). float16 and bfloat16 compute in float32.
 
   Raises:
     ValueError: D is not square.
@@ -53,12 +53,11 @@ def edm_from_gram(B: ArrayLike) -> jax.Array:
   Shapes: ``n`` points; ``...`` leading batch axes.
 
   Args:
-    B: inner products, ``(..., n, n)``. Only the shape and the dtype are checked, since the map is linear.
+    B: inner products, ``(..., n, n)``. Their values are not checked, since the map is linear.
 
   Returns:
-    ``(..., n, n)``, symmetric with a zero diagonal. Negative entries mean that B is not a Gram matrix. This function
-    is the inverse of :func:`gram_from_edm`; ``gram_from_edm(edm_from_gram(B))`` is the Gram matrix of the same points
-    after centring.
+    ``(..., n, n)``, symmetric with a zero diagonal. Negative entries mean that B is not a Gram matrix. The inverse of
+    :func:`gram_from_edm`, which centres the points.
 
   Raises:
     ValueError: B is not square.
@@ -79,12 +78,11 @@ def edm_from_gram(B: ArrayLike) -> jax.Array:
   B = B.astype(compute)
   squares = jnp.diagonal(B, axis1=-2, axis2=-1)
   # Two sums of two: on the diagonal they are equal to the last bit.
-  D = (squares[..., :, None] + squares[..., None, :]) - (B + B.swapaxes(-1, -2))
-  return D.astype(result)
+  return ((squares[..., :, None] + squares[..., None, :]) - (B + B.swapaxes(-1, -2))).astype(result)
 
 
 def is_edm(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
-  r"""Whether D holds the squared distances of some points.
+  """Whether D holds the squared distances of some points.
 
   It does if it is symmetric, has a zero diagonal, and ``-1/2 J D J`` is positive semidefinite (Schoenberg 1935).
 
@@ -121,24 +119,20 @@ def is_edm(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
 
 
 def embedding_dimension(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
-  r"""How many coordinates points need to have the squared distances D.
-
-  This is the number of positive eigenvalues of the Gram matrix ``-1/2 J D J``.
+  """How many coordinates points need to have the squared distances D: the positive eigenvalues of ``-1/2 J D J``.
 
   Shapes: ``n`` points; ``...`` leading batch axes.
 
   Args:
     D: squared distances, ``(..., n, n)``. With noise no eigenvalue is zero: look for a gap in the eigenvalues of
       :func:`classical_mds`, and pass a tolerance.
-    tolerance: eigenvalues up to this share of the largest count as zero. ``None``: 36 eps, or 4 eps for float16 and
-      bfloat16.
+    tolerance: eigenvalues up to this share of the largest count as zero. ``None``: as for :func:`is_edm`.
 
   Returns:
     ``(...)`` integers; 0 for points that all coincide.
 
   Raises:
-    ValueError: D is not square; outside ``jit`` also values that are not finite, negative, asymmetric, or a diagonal
-      that is not zero.
+    ValueError: as :func:`classical_mds`.
     TypeError: D does not hold real numbers.
 
   Derivatives: none; the result is an integer.
@@ -158,8 +152,6 @@ def embedding_dimension(D: ArrayLike, *, tolerance: float | None = None) -> jax.
 
 def double_centred(D: jax.Array) -> jax.Array:
   """``-1/2 J D J``, ``(..., n, n)``."""
-  if D.shape[-1] == 0:
-    return D
   rows_centred = D - D.mean(-1, keepdims=True)
   return -(rows_centred - rows_centred.mean(-2, keepdims=True)) / 2
 

@@ -1,6 +1,5 @@
 """Procrustes: the rigid motion that brings one set of points onto another."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 from jax_edm import _errors
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
-from jax_edm._core.edm import dtypes
 from jax_edm._mds import sylvester
+from jax_edm._mds.matrices import compiled
 from jax_edm._typing import ArrayLike
 
 
@@ -66,30 +65,23 @@ def procrustes(x: ArrayLike, y: ArrayLike, *, scale: bool = False, reflection: b
   _errors.points("procrustes", "x", x)
   _errors.points("procrustes", "y", y)
   _errors.matched("procrustes", x, y)
-  return _procrustes(x, y, bool(scale), bool(reflection))
+  return Procrustes(*compiled(_procrustes, (x, y), "(n,d),(d,d),(d),(),()", bool(scale), bool(reflection)))
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> Procrustes:
-  result, compute = dtypes(x, y)
-
-  def one_pair(x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
-    centre_x, centre_y = x.mean(0), y.mean(0)
-    x, y = x - centre_x, y - centre_y
-    m = dot(x.T, y)
-    u, values, vt = jnp.linalg.svd(m)
-    mirrored = jnp.linalg.det(dot(u, vt)) < 0
-    free = values[-1] <= sylvester.rounding(values)  # the last axis may point either way
-    sign = jnp.where(mirrored & (free | (not reflection)), -1, 1).astype(m.dtype)
-    u, values = u.at[:, -1].multiply(sign), values.at[-1].multiply(sign)
-    rotation = sylvester.nearest_rotation(m, (u, values, vt.T))
-    s = jnp.ones((), m.dtype)
-    if scaled:
-      size = (x * x).sum()
-      s = jnp.where(size == 0, 1, jnp.maximum((rotation * m).sum(), 0) / jnp.where(size == 0, 1, size))
-    moved = s * dot(x, rotation)
-    rmsd = safe_root(((moved - y) ** 2).sum(1).mean())
-    return moved + centre_y, rotation, centre_y - s * dot(centre_x, rotation), s, rmsd
-
-  found = jnp.vectorize(one_pair, signature="(n,d),(n,d)->(n,d),(d,d),(d),(),()")(x.astype(compute), y.astype(compute))
-  return Procrustes(*(a.astype(result) for a in found))
+def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> tuple[jax.Array, ...]:
+  centre_x, centre_y = x.mean(0), y.mean(0)
+  x, y = x - centre_x, y - centre_y
+  m = dot(x.T, y)
+  u, values, vt = jnp.linalg.svd(m)
+  mirrored = jnp.linalg.det(dot(u, vt)) < 0
+  free = values[-1] <= sylvester.rounding(values)  # the last axis may point either way
+  sign = jnp.where(mirrored & (free | (not reflection)), -1, 1).astype(m.dtype)
+  u, values = u.at[:, -1].multiply(sign), values.at[-1].multiply(sign)
+  rotation = sylvester.nearest_rotation(m, (u, values, vt.T))
+  s = jnp.ones((), m.dtype)
+  if scaled:
+    size = (x * x).sum()
+    s = jnp.where(size == 0, 1, jnp.maximum((rotation * m).sum(), 0) / jnp.where(size == 0, 1, size))
+  moved = s * dot(x, rotation)
+  rmsd = safe_root(((moved - y) ** 2).sum(1).mean())
+  return moved + centre_y, rotation, centre_y - s * dot(centre_x, rotation), s, rmsd

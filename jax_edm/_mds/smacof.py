@@ -1,5 +1,6 @@
 """SMACOF: points whose distances are nearest to targets, by Guttman transforms from one or several starts."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,12 +13,13 @@ from jax_edm._core import validation
 from jax_edm._core.distance import dot
 from jax_edm._mds import implicit, stress
 from jax_edm._mds.classical import classical_scaling
+from jax_edm._mds.matrices import map_matrices
 from jax_edm._mds.stress import Weights
 from jax_edm._typing import ArrayLike
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
 
-State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # points, steps, how far the last moved them, their spread
+State = tuple[jax.Array, Any, Any]  # points, the steps so far, and whether the last of them still moved the points
 
 
 class SMACOFResult(NamedTuple):
@@ -40,7 +42,7 @@ def smacof(
   max_steps: int = 1000,
   tolerance: float = 1e-6,
 ) -> SMACOFResult:
-  r"""Points whose distances are nearest to target distances, some of which may be missing.
+  r"""Points whose distances are nearest to target distances, some of which may be missing (de Leeuw 1977).
 
   .. math:: \min_X \sum_{i<j} w_{ij}\, (\lVert x_i - x_j \rVert - t_{ij})^2
 
@@ -56,32 +58,26 @@ def smacof(
       of missing distances (shortest-path completion).
     key: for the random starts, from ``jax.random.key``.
     restarts: the number of starts. All but the first are random, and the result with the least stress is returned.
-    max_steps: Guttman transforms from each start, at most.
+    max_steps: Guttman transforms from each start, at most. Every start but ``initial`` is over-dimensional: for up to
+      half of its steps it has one coordinate more, if there are points enough, so that points can pass each other.
     tolerance: a start has converged when one step moves the points by less than this, root mean square, relative to
       their spread.
 
   Returns:
     ``SMACOFResult(points, stress, steps, converged)`` of the best start: the points, ``(..., n, dim)``, centred, along
     their principal axes (not turned if they come from ``initial``); the raw stress, as :func:`stress` has it; the
-    number of steps; and whether the start converged. Inside ``jit``, ``converged`` is False for input that would be an
-    error outside (NaN, negative distances, weights that do not connect all points).
-
-    Every start but ``initial`` is over-dimensional: for at most half of its steps it has one coordinate more than
-    ``dim``, if there are points enough, so that points can move around each other.
+    number of steps; and whether the start converged. Inside ``jit``, where no values are checked, ``converged`` is
+    False for NaN, for negative distances, and for weights that do not connect all points.
 
   Raises:
-    ValueError: the shapes do not match; dim, max_steps, restarts or tolerance are out of range; several restarts
-      without a key; outside ``jit`` also, where the weight is not 0, targets that are not finite, negative, not
-      symmetric, or a diagonal that is not zero; weights that are not finite, negative, not symmetric, or that do not
-      connect all points.
+    ValueError: as :func:`stress`; dim, max_steps, restarts or tolerance are out of range; several restarts without a
+      key; outside ``jit`` also weights that do not connect all points.
     TypeError: target, weights or initial do not hold real numbers; dim, max_steps or restarts are not integers.
 
   Derivatives: all modes, all orders, of the points and the stress with respect to the target and the weights, by the
-  implicit function theorem. The start has no derivative. The derivatives are those of the minimum: the start must have
-  converged, so pass a small tolerance. They are right for functions of the distances between the points; the points
-  turn no more than they must. There is no derivative where the minimum is not isolated (too few distances to determine
-  the points).
-
+  implicit function theorem; the start has none. They are those of the minimum: the start must have converged, so pass
+  a small tolerance. They are right for functions of the distances between the points; the points turn no more than
+  they must. There is none where the minimum is not isolated (too few distances to determine the points).
   Memory: O(n^2); each step needs O(n) in addition to the target and the weights.
 
   Example:
@@ -93,11 +89,22 @@ def smacof(
     >>> bool(jnp.allclose(distances(found.points), distances(x), atol=1e-3))
     True
   """
+  _check(target, dim, weights, initial, key, restarts, max_steps, tolerance)
+  return _smacof(target, weights, initial, key, tolerance, dim, restarts, max_steps)
+
+
+def _check(
+  target: Any, dim: Any, weights: Any, initial: Any, key: Any, restarts: Any, max_steps: Any, tolerance: Any
+) -> None:
   n = stress.check_target("smacof", target, weights)
   validation.dimension("smacof", dim, n)
   validation.connected("smacof", "target", weights)
   if initial is not None:
-    _check_initial(target, dim, initial, n)
+    _errors.points("smacof", "initial", initial)
+    validation.row_for_each_point("smacof", "target", target, initial)
+    if initial.shape[-1] != dim:
+      got = f"initial {initial.shape} and dim={dim}"
+      raise _errors.error("smacof", "initial must have dim coordinates", got, "Change one of the two")
   _errors.positive("smacof", "restarts", restarts)
   _errors.positive("smacof", "max_steps", max_steps)
   if validation.is_concrete(tolerance) and not tolerance >= 0:
@@ -105,15 +112,6 @@ def smacof(
   if restarts > 1 and key is None:
     advice = "Pass key=jax.random.key(0)"
     raise _errors.error("smacof", "random starts need a key", f"key=None and restarts={restarts}", advice)
-  return _smacof(target, weights, initial, key, tolerance, dim, restarts, max_steps)
-
-
-def _check_initial(target: Any, dim: int, initial: Any, n: int) -> None:
-  _errors.points("smacof", "initial", initial)
-  validation.row_for_each_point("smacof", "target", target, initial, n)
-  if initial.shape[-1] != dim:
-    got = f"initial {initial.shape} and dim={dim}"
-    raise _errors.error("smacof", "initial must have dim coordinates", got, "Change one of the two")
 
 
 @partial(jax.jit, static_argnums=(5, 6))
@@ -122,30 +120,29 @@ def _smacof(
 ) -> SMACOFResult:
   def one_matrix(t: jax.Array, w: Weights, initial: jax.Array | None) -> SMACOFResult:
     t, w = stress.symmetrized(t, w)
-    constants = lax.stop_gradient((t, w, initial))
-    found = search(*constants, key, dim, restarts, max_steps, tolerance)
+    found = search(*lax.stop_gradient((t, w, initial)), key, dim, restarts, max_steps, tolerance)
     x = implicit.stationary(lax.stop_gradient(found.points), t, w)
     return found._replace(points=x, stress=stress.raw_stress(x, t, w))
 
-  return SMACOFResult(*stress.map_matrices(one_matrix, (target, weights, initial), "(p,q),(),(),()"))
+  return SMACOFResult(*map_matrices(one_matrix, (target, weights, initial), "(p,q),(),(),()"))
 
 
 def search(
   t: jax.Array, w: Weights, initial: Any, key: Any, dim: int, restarts: int, max_steps: Any, tolerance: Any
 ) -> SMACOFResult:
   """The best result of all starts."""
-  n = t.shape[0]
-  wide = min(dim + EXTRA_COORDINATES, n - 1)
+  wide = min(dim + EXTRA_COORDINATES, t.shape[0] - 1)
   inverse = None if w is None else stress.laplacian_inverse(w)
+  descend = partial(descent, partial(stress.transform, t=t, w=w, inverse=inverse), tolerance)
 
   def run(start: jax.Array, is_initial: jax.Array) -> SMACOFResult:
-    x, steps = start, jnp.zeros((), jnp.int32)
+    x, steps = start, jnp.int32(0)
     if wide > dim:
-      x, steps, _ = descend(x, t, w, inverse, steps, max_steps // 2, tolerance)
+      x, steps, _ = descend(x, steps, max_steps // 2)
     x = jnp.where(is_initial, x[:, :dim], principal_axes(x, dim))
-    x, steps, converged = descend(x, t, w, inverse, steps, max_steps, tolerance)
+    x, steps, moving = descend(x, steps, max_steps)
     x = jnp.where(is_initial, x, principal_axes(x, dim))
-    return SMACOFResult(x, stress.raw_stress(x, t, w), steps, converged)
+    return SMACOFResult(x, stress.raw_stress(x, t, w), steps, ~moving)
 
   is_initial = (jnp.arange(restarts) == 0) & (initial is not None)
   found = jax.vmap(run)(starts(t, w, initial, key, wide, restarts), is_initial)
@@ -167,23 +164,15 @@ def starts(t: jax.Array, w: Weights, initial: Any, key: Any, wide: int, restarts
   return jnp.concatenate([first[None], random])
 
 
-def descend(
-  x: jax.Array, t: jax.Array, w: Weights, inverse: Any, steps: jax.Array, max_steps: Any, tolerance: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Transforms, until one moves x by no more than the tolerance; x, all steps so far, and whether it converged."""
+def descent(step: Callable[[jax.Array], jax.Array], tolerance: Any, x: jax.Array, steps: Any, max_steps: Any) -> State:
+  """Steps until one moves x by no more than the tolerance, or until there are ``max_steps``, with those so far."""
 
-  def unfinished(state: State) -> jax.Array:
-    _, steps, moved, spread = state
-    return (steps < max_steps) & (moved > tolerance * spread)
+  def next_step(state: State) -> State:
+    x, steps, _ = state
+    after = step(x)
+    return after, steps + 1, jnp.linalg.norm(after - x) > tolerance * jnp.linalg.norm(after - after.mean(0))
 
-  def step(state: State) -> State:
-    x, steps, *_ = state
-    after = stress.transform(x, t, w, inverse)
-    return after, steps + 1, jnp.linalg.norm(after - x), jnp.linalg.norm(after - after.mean(0))
-
-  first = (x, steps, jnp.asarray(jnp.inf, x.dtype), jnp.asarray(1, x.dtype))
-  x, steps, moved, spread = lax.while_loop(unfinished, step, first)
-  return x, steps, moved <= tolerance * spread
+  return lax.while_loop(lambda state: state[2] & (state[1] < max_steps), next_step, (x, steps, True))
 
 
 def shortest_path_completion(t: jax.Array, w: Weights) -> jax.Array:

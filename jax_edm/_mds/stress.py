@@ -15,7 +15,6 @@ with V the Laplacian of the weights, ``diag(W1) - W``; for unit weights ``V^+ F 
 form: at a minimum F is zero, so the digits of Z are kept.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -23,10 +22,10 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from jax_edm import _errors
-from jax_edm._core import batching, validation
+from jax_edm._core import validation
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
-from jax_edm._core.edm import dtypes
+from jax_edm._mds.matrices import compiled
 from jax_edm._pairwise.api import pairwise_sum
 from jax_edm._typing import ArrayLike
 
@@ -38,26 +37,24 @@ def stress(
 ) -> jax.Array:
   r"""How far the distances between points are from target distances.
 
-  .. math:: \sigma = \sum_{i<j} w_{ij}\, (r_{ij} - t_{ij})^2, \qquad r_{ij} = \lVert x_i - x_j \rVert
+  .. math:: \sigma = \sum_{i<j} w_{ij}\, (\lVert x_i - x_j \rVert - t_{ij})^2
 
-  Every pair counts once: the sum is half of the sum over the matrix. (Kruskal 1964; Takane et al. 1977.)
+  Every pair counts once. (Kruskal 1964; the s-stress: Takane et al. 1977.)
 
   Shapes: ``n`` points; ``d`` coordinates; ``...`` leading batch axes, which broadcast.
 
   Args:
     x: points, ``(..., n, d)``.
     target: distances, ``(..., n, n)``; *squared* distances with ``squared=True``.
-    weights: ``(..., n, n)``, symmetric and not negative, or boolean; ``None`` stands for ones. A weight of 0 means that
-      the distance is missing: the target there, NaN included, changes nothing. A target of 0 is a distance like any
-      other.
-    squared: the s-stress, ``sum_{i<j} w_ij (D_ij - t_ij)^2`` of squared distances, smooth everywhere; large distances
-      dominate it.
+    weights: ``(..., n, n)``, symmetric and not negative, or boolean; ``None`` stands for ones. Where a weight is 0 the
+      distance is missing: the target there, NaN included, changes nothing. A target of 0 is a distance like any other.
+    squared: the s-stress, of squared distances, ``sum_{i<j} w_ij (D_ij - t_ij)^2``. It is smooth everywhere, and large
+      distances dominate it.
     normalized: return ``sqrt(sigma / sum_{i<j} w_ij t_ij^2)``, which has no unit: Kruskal's stress-1, with the targets
       in the denominator. Where these are all zero it is 0 for points that coincide, and infinite for others.
 
   Returns:
-    ``(...)``, in the squared unit of the points; in the fourth power of the unit with ``squared``, and without a unit
-    with ``normalized``.
+    ``(...)``, in the square of the unit of the points, or in its fourth power with ``squared``.
 
   Raises:
     ValueError: the shapes of x, target and weights do not match; outside ``jit`` also a target or weights that are
@@ -66,7 +63,6 @@ def stress(
 
   Derivatives: all modes, all orders, with respect to the points, the targets and the weights. A distance has the
   derivative zero where the two points coincide.
-
   Memory: O(n) in addition to the target and the weights, in every mode.
 
   Example:
@@ -77,7 +73,7 @@ def stress(
     (Array(1., dtype=float32), Array([ 2., -2.,  0.], dtype=float32))
   """
   check_target("stress", target, weights, x)
-  return _stress(x, target, weights, bool(squared), bool(normalized))
+  return compiled(normalized_stress if normalized else raw_stress, (x, target, weights), "()", bool(squared))
 
 
 def guttman_transform(
@@ -93,8 +89,8 @@ def guttman_transform(
     x: points, ``(..., n, d)``. The step does not change their mean.
     target: distances, ``(..., n, n)``.
     weights: as for :func:`stress`. The pairs with a weight must connect all points.
-    inverse: ``V^+``, ``(..., n, n)``, from :func:`guttman_inverse`, for a loop that needs it often. ``None``: it is
-      computed from the weights, in O(n^3). Without weights it is not needed.
+    inverse: ``V^+``, ``(..., n, n)``, from :func:`guttman_inverse`, for a loop. ``None``: it is computed from the
+      weights, in O(n^3). Without weights it is not needed.
 
   Returns:
     ``(..., n, d)``.
@@ -117,15 +113,15 @@ def guttman_transform(
   """
   check_target("guttman_transform", target, weights, x)
   if inverse is not None:
-    n = validation.square("guttman_transform", "inverse", inverse)
-    validation.row_for_each_point("guttman_transform", "inverse", inverse, x, n)
+    validation.square("guttman_transform", "inverse", inverse)
+    validation.row_for_each_point("guttman_transform", "inverse", inverse, x)
     if weights is None:
       advice = "Pass the weights that it belongs to"
       raise _errors.error("guttman_transform", "inverse needs weights", "inverse without weights", advice)
   elif weights is not None:
     validation.connected("guttman_transform", "target", weights)
-    inverse = _guttman_inverse(weights)
-  return _guttman_transform(x, target, weights, inverse)
+    inverse = compiled(laplacian_inverse, (weights,), "(p,q)")
+  return compiled(transform_of_any, (x, target, weights, inverse), "(p,q)")
 
 
 def guttman_inverse(weights: ArrayLike) -> jax.Array:
@@ -137,12 +133,11 @@ def guttman_inverse(weights: ArrayLike) -> jax.Array:
     weights: ``(..., n, n)``, symmetric and not negative, or boolean. The pairs with a weight must connect all points.
 
   Returns:
-    ``(..., n, n)``, symmetric; every row has the sum 0. Inside ``jit``, weights that do not connect all points give a
-    matrix without meaning.
+    ``(..., n, n)``, symmetric; every row has the sum 0. Without meaning for weights that do not connect all points.
 
   Raises:
-    ValueError: the weights are not square; outside ``jit`` also weights that are not finite, negative, not symmetric,
-      or that do not connect all points.
+    ValueError: the weights are not square; outside ``jit`` also weights that are not finite, negative, or not
+      symmetric, or that do not connect all points.
     TypeError: the weights do not hold real numbers.
 
   Derivatives: all modes, all orders.
@@ -157,18 +152,17 @@ def guttman_inverse(weights: ArrayLike) -> jax.Array:
   validation.square("guttman_inverse", "weights", weights, boolean=True)
   validation.weights("guttman_inverse", weights, "weights", weights)
   validation.connected("guttman_inverse", "weights", weights)
-  return _guttman_inverse(weights)
+  return compiled(laplacian_inverse, (weights,), "(p,q)")
 
 
 def check_target(function: str, target: Any, weights: Any, x: Any = None) -> int:
   """A matrix of distances, its weights, and the points ``x`` that both belong to; n."""
-  if x is not None:
-    _errors.points(function, "x", x)
   n = validation.square(function, "target", target)
   validation.weights(function, weights, "target", target)
-  for name, matrix in (("target", target), ("weights", weights)):
-    if x is not None and matrix is not None:
-      validation.row_for_each_point(function, name, matrix, x, n)
+  if x is not None:
+    _errors.points(function, "x", x)
+    validation.row_for_each_point(function, "target", target, x)
+    validation.row_for_each_point(function, "weights", target if weights is None else weights, x)
   validation.distances(function, "target", target, weights)
   return n
 
@@ -184,6 +178,13 @@ def raw_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool = False) ->
     return w[0] * residual**2 if w else residual**2
 
   return pairwise_sum(term, x, args=args_of_pairs(t, w)).sum() / 2
+
+
+def normalized_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool) -> jax.Array:
+  sigma, (t, *ws) = raw_stress(x, t, w, squared), args_of_pairs(t, w)
+  scale = ((ws[0] if ws else 1) * t**2).sum() / 2
+  zero_by_zero = (scale == 0) & (sigma == 0)  # a perfect fit
+  return safe_root(sigma / jnp.where(zero_by_zero, 1, scale))
 
 
 def half_gradient(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
@@ -238,39 +239,6 @@ def transform(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None)
   return x - apply_inverse(half_gradient(x, t, w), inverse)
 
 
-def map_matrices(function: Any, matrices: tuple[Any, ...], results: str) -> Any:
-  """``function`` of the matrices (or None) of each member of a batch, and its results, as ``batching.map_batch``.
-
-  The function computes in float32 or float64; its floating-point results get the dtype that belongs to the matrices.
-  """
-  result, compute = dtypes(*(a for a in matrices if a is not None and a.dtype != bool))
-  matrices = jax.tree.map(lambda a: jnp.asarray(a).astype(compute), matrices)
-  out = batching.map_batch(function, matrices, (2,) * len(matrices), results)
-  return jax.tree.map(lambda a: a.astype(result) if a.dtype == compute else a, out)
-
-
-@partial(jax.jit, static_argnums=(3, 4))
-def _stress(x: Any, target: Any, weights: Any, squared: bool, normalized: bool) -> jax.Array:
-  def one_set(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
-    sigma = raw_stress(x, t, w, squared)
-    if not normalized:
-      return sigma
-    t, *ws = args_of_pairs(t, w)
-    scale = ((ws[0] if ws else 1) * t**2).sum() / 2
-    zero_by_zero = (scale == 0) & (sigma == 0)  # a perfect fit
-    return safe_root(sigma / jnp.where(zero_by_zero, 1, scale))
-
-  return map_matrices(one_set, (x, target, weights), "()")
-
-
-@jax.jit
-def _guttman_transform(x: Any, target: Any, weights: Any, inverse: Any) -> jax.Array:
-  def one_set(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
-    return transform(x, *symmetrized(t, w), inverse)
-
-  return map_matrices(one_set, (x, target, weights, inverse), "(p,q)")
-
-
-@jax.jit
-def _guttman_inverse(weights: Any) -> jax.Array:
-  return map_matrices(laplacian_inverse, (weights,), "(p,q)")
+def transform_of_any(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
+  """The same, where the target and the weights may be not quite symmetric."""
+  return transform(x, *symmetrized(t, w), inverse)

@@ -24,6 +24,7 @@ BAD = {
   "methods": (ValueError, r"method must be", lambda f: f(X, method=np.array(["gram", "gram"]))),
   "longdouble": (TypeError, r"x must be of 8 to 64 bits", lambda f: f(np.ones((2, 2), np.longdouble))),
   "int4": (TypeError, r"x must be of 8 to 64 bits. Got dtype int4", lambda f: f(jnp.ones((2, 2), jnp.int4))),
+  "float4": (TypeError, r"x must be of 8 to 64 bits", lambda f: f(jnp.ones((2, 2)).astype(jnp.float4_e2m1fn))),
   "dtypes that do not promote": (
     TypeError,
     r"x and y must have dtypes that promote",

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import accounting, dense, points, streamed, versions
 from benchmarks.case import Case
 from benchmarks.losses import Formula
-from benchmarks.table import RESULTS, kept, kept_models, models_table, table
+from benchmarks.table import RESULTS, kept, kept_models, models_tables, table
 from benchmarks.timing import medians
 
 CASES: dict[str, Callable[[], Iterable[Case]]] = {
@@ -90,7 +90,7 @@ def environment() -> dict[str, Any]:
 def main() -> int:
   options = read_options()
   if options.table:
-    print("\n".join([*table(kept()), "", *models_table(kept_models())]))
+    print("\n".join([*table(kept()), "", *models_tables(kept_models())]))
     return 0
   found = environment()
   print("times of one call; a ratio above 1 means that jax_edm is faster")
@@ -120,6 +120,9 @@ def read_options() -> argparse.Namespace:
   parser.add_argument("--only", default="", help="only the work whose name contains this word; nothing is kept")
   parser.add_argument("--table", action="store_true", help="print the kept results as Markdown; nothing is measured")
   parser.add_argument("--part", choices=PARTS, help="only one of the parts")
+  parser.add_argument(
+    "--compilations", type=int, default=3, help="models: of each side; the median counts (default: 3)"
+  )
   parser.add_argument("--against", metavar="PATH", help="another checkout of the package, for models and versions")
   either = parser.add_mutually_exclusive_group()
   either.add_argument("--no-compile", action="store_true", help="models: no time to compile; nothing is kept")
@@ -134,7 +137,7 @@ def plan(options: argparse.Namespace, other: ModuleType | None) -> accounting.Pl
   """What is measured of models."""
   return accounting.Plan(
     budget_s=0.0 if options.quick else 1.0,
-    compilations=1 if options.quick else 3,
+    compilations=1 if options.quick else options.compilations,
     compiles=not options.no_compile,
     runs=not options.compile_only,
     others=() if other is None else ((versions.name_of(other), Formula(other.edm, other.distances)),),

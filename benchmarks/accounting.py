@@ -1,8 +1,8 @@
 """What a row of ``models.py`` costs each side: the time to compile and to run, and the compiler's count of temporaries.
 
-Each side is traced, lowered and compiled three times, from a new function and with empty caches; the median counts, and
-the last program is what runs. Results are compared with those of the product form in float64 before they are timed: a
-plain formula that is wrong is reported and left out. So is, after a few calls, one that takes three times as long as
+Each side is traced, lowered and compiled several times, from a new function and with empty caches. The median counts,
+and the last program is what runs. Results are compared with those of the product form in float64 before they are timed:
+a plain formula that is wrong is reported and left out. So is, after a few calls, one that takes three times as long as
 the fastest.
 """
 

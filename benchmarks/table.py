@@ -1,10 +1,14 @@
 """The kept results as Markdown, for README.md and docs/performance.md: ``python -m benchmarks --table``."""
 
 import json
+import re
+import statistics
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS, MACHINE = Path(__file__).parent / "results", "x86_64-2cores"
+US = "jax_edm"
+SIZE = re.compile(r", d=(\d+), n=(\d+)$")
 RIVALS = {
   "best autodiff": ("best autodiff",),
   "broadcast form": ("autodiff, broadcast", "plain, broadcast"),
@@ -18,7 +22,7 @@ RIVALS = {
 def table(kept: dict[str, Any]) -> list[str]:
   """One row for each work: our time, and how many times as long the others took; the goal, where there was one."""
   head = ["work", "ms", *RIVALS, "limit"]
-  return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(_row(result) for result in kept["results"])]
+  return [*_table(head), *(_row(result) for result in kept["results"])]
 
 
 def _row(result: dict[str, Any]) -> str:
@@ -29,7 +33,7 @@ def _row(result: dict[str, Any]) -> str:
     cells.append(_ratio(found[0]) if found else "")
   limits = [row["ratio"] for name, row in rows.items() if name.startswith("limit")]
   cells.append(f"{max(limits):.2f}" if limits else "")
-  return f"| {' | '.join(cells)} |"
+  return _row_of(*cells)
 
 
 def _ratio(row: dict[str, Any]) -> str:
@@ -39,32 +43,68 @@ def _ratio(row: dict[str, Any]) -> str:
   return f"{text} (goal {row['goal']:.2g})"
 
 
-def kept(name: str = "x86_64-2cores-jax0.10.1") -> dict[str, Any]:
+def kept(name: str = f"{MACHINE}-jax0.10.1") -> dict[str, Any]:
   """The results that the documents show: those on the JAX that this project is made on."""
-  parts = [json.loads((RESULTS / f"{name}-{part}.json").read_text()) for part in ("dense", "streamed", "points")]
+  parts = [_read(f"{name}-{part}") for part in ("dense", "streamed", "points")]
   return {"results": [result for part in parts for result in part["results"]], "recovered": parts[-1]["recovered"]}
 
 
-def kept_models(name: str = "x86_64-2cores-jax0.10.1") -> dict[str, Any]:
-  """The part "models" of the same; no rows where it has not been measured."""
-  path = RESULTS / f"{name}-models.json"
-  found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"results": []}
-  return found
+# Whole models
 
 
-def models_table(kept: dict[str, Any]) -> list[str]:
-  """One row for each model: our time, how many times as long the fastest plain formula took, and what it was.
-
-  Temporaries are ours and those of the fastest plain formula, in MB. The time to compile is ours, divided by that of
-  the same formula: there, less than 1 is better.
-  """
-  head = ["work", "ms", "plain / ours", "fastest plain", "temporaries, MB", "of plain", "compile, ours / plain"]
-  return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(_model_row(result) for result in kept["results"])]
+def kept_models() -> dict[str, list[dict[str, Any]]]:
+  """The rows of the part "models", for each JAX on which it was measured."""
+  files = sorted(RESULTS.glob(f"{MACHINE}-jax*-models.json"), key=lambda path: _numbers(path.stem))
+  return {path.stem.split("-jax")[1].split("-")[0]: _read(path.stem)["results"] for path in files}
 
 
-def _model_row(result: dict[str, Any]) -> str:
-  fastest, ms = result["fastest plain"], result["ms"]
-  temporaries = [f"{result['temporaries'][side] / 1e6:.3g}" if side else "" for side in ("jax_edm", fastest)]
-  ratios = ["" if result[key] is None else f"{result[key]:.2f}" for key in ("ratio", "compile ratio")]
-  cells = [result["work"], f"{ms['jax_edm']:.3g}" if ms else "", ratios[0], fastest or "", *temporaries, ratios[1]]
+def models_tables(kept: dict[str, list[dict[str, Any]]]) -> list[str]:
+  """Cells have one number for each JAX: times by numbers of coordinates, times of small sets, costs of all groups."""
+  rows = {version: {result["work"]: result for result in results} for version, results in kept.items()}
+  works = list(dict.fromkeys(work for of_version in rows.values() for work in of_version))
+  timed = [work for work in works if any(found.get("ratio") for found in _found(rows, work))]
+  by_size = [work for work in timed if SIZE.search(work)]
+  coordinates = sorted({int(SIZE.split(work)[1]) for work in by_size})
+  lines = _table(["plain / ours, value and gradient, or HVP", "n", *(f"d={d}" for d in coordinates)])
+  for loss, n in dict.fromkeys((SIZE.split(work)[0], int(SIZE.split(work)[2])) for work in by_size):
+    cells = [_cell(rows, f"{loss}, d={d}, n={n}", "ratio") for d in coordinates]
+    lines.append(_row_of(loss, f"{n:,}", *cells))
+  lines += ["", *_table(["small sets", "ms", "plain / ours"])]
+  for work in (work for work in timed if work not in by_size):
+    lines.append(_row_of(work, f"{_found(rows, work)[0]['ms'][US]:.3g}", _cell(rows, work, "ratio")))
+  lines += ["", *_table(["medians", "plain / ours, time to run", "ours / plain, time to compile", "rows"])]
+  for group in dict.fromkeys(result["group"] for result in next(iter(rows.values())).values()):
+    found = [[r for r in of_version.values() if r["group"] == group] for of_version in rows.values()]
+    cells = [", ".join(_median(results, key) for results in found) for key in ("ratio", "compile ratio")]
+    lines.append(_row_of(group, *cells, str(len(found[0]))))
+  return lines
+
+
+def _table(head: list[str]) -> list[str]:
+  return [_row_of(*head), "|" + "---|" * len(head)]
+
+
+def _row_of(*cells: str) -> str:
   return f"| {' | '.join(cells)} |"
+
+
+def _found(rows: dict[str, dict[str, Any]], work: str) -> list[dict[str, Any]]:
+  return [of_version[work] for of_version in rows.values() if work in of_version]
+
+
+def _cell(rows: dict[str, dict[str, Any]], work: str, key: str) -> str:
+  return ", ".join(f"{found[key]:.2f}" for found in _found(rows, work) if found[key] is not None)
+
+
+def _median(results: list[dict[str, Any]], key: str) -> str:
+  values = [result[key] for result in results if result[key] is not None]
+  return f"{statistics.median(values):.2f}" if values else "-"
+
+
+def _numbers(text: str) -> list[int]:
+  return [int(k) for k in re.findall(r"\d+", text)]
+
+
+def _read(stem: str) -> dict[str, Any]:
+  found: dict[str, Any] = json.loads((RESULTS / f"{stem}.json").read_text())
+  return found

@@ -172,7 +172,7 @@ def _sides(sets: int, leaves: Sequence[Any]) -> Sides:
   """The sides of which these are the leaves: of one or of two, points alone or with what belongs to them."""
   each = len(leaves) // sets
   own = [leaves[k * each : (k + 1) * each] for k in range(sets)]
-  return tuple(Side(*a) if each == 1 else Side(*a[:3], (a[3], a[4])) for a in own)
+  return tuple(Side(a[0]) if each == 1 else Side(a[0], a[1], a[2], (a[3], a[4])) for a in own)
 
 
 def _leaves(form: Form, tangents: Arrays) -> Arrays:

@@ -25,7 +25,10 @@ Way = Literal["difference", "gram", "broadcast"]
 Points = tuple[jax.Array, ...]
 
 CHUNK = 8  # coordinates in one fused loop: 8 vectorise on a CPU, 16 at once run about four times slower
-SYMMETRIC = 64  # up to so many points G + G' costs nothing, and saves one of the two products
+# Points for which G + G' costs little, and saves one of the two products: so few, or, up to the second number, four for
+# each coordinate. Of more points a transpose is dear on a CPU.
+SYMMETRIC, MOST_SYMMETRIC = 64, 256
+WITH_ONES = 64  # coordinates: up to here a column of ones is the cheapest way to the row sums of G
 WIDTH = 32  # LLVM unrolls the sum over fewer coordinates: it runs no faster, and compiles for twice as long
 
 
@@ -108,8 +111,8 @@ def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
 def adjoint(form: Form, g: jax.Array, z: Sides, tangents: bool = False) -> Points:
   """``P(G; x,y) = (diag(G 1) x - G y,  diag(G' 1) y - G' x)``; for one set the sum of the two.
 
-  A matrix product with the points and a column of ones, ``G [y, 1]``, gives the row sums on the way. The select in
-  front of the products fuses with whatever made ``g``. ``tangents`` says that z are not points, but tangents of points.
+  The select in front of the products fuses with whatever made ``g``. ``tangents`` says that z are not points, but
+  tangents of points.
   """
   with jax.named_scope("edm_adjoint"):
     if form.contractions == "broadcast":
@@ -118,16 +121,25 @@ def adjoint(form: Form, g: jax.Array, z: Sides, tangents: bool = False) -> Point
       return _adjoint_of_differences(g, z)
     g = where(_different(form, z), g, 0)
     x, y = _of_products(z)
-    if len(z) == 1 and x.shape[0] <= SYMMETRIC:
-      return (_weighted_differences(x, product(g + g.T, _with_ones(x), 1, 0)),)
-    rows, columns = product(g, _with_ones(y), 1, 0), transposed(product(_with_ones(x), g, 0, 0))
+    if len(z) == 1 and x.shape[0] <= max(SYMMETRIC, min(4 * x.shape[1], MOST_SYMMETRIC)):
+      return (_weighted_differences(x, *_sums(g + g.T, x, 1, ones=True)),)
+    ones = x.shape[1] <= WITH_ONES
+    rows, columns = _sums(g, y, 1, ones), _sums(g, x, 0, ones)
     if len(z) == 1:
-      return (_weighted_differences(x, rows + columns),)
-    return _weighted_differences(x, rows), _weighted_differences(y, columns)
+      return (_weighted_differences(x, *(a + b for a, b in zip(rows, columns, strict=True))),)
+    return _weighted_differences(x, *rows), _weighted_differences(y, *columns)
+
+
+def _sums(g: jax.Array, x: jax.Array, axis: int, ones: bool) -> tuple[jax.Array, jax.Array]:
+  """``G x`` and ``G 1`` along axis 1, ``G' x`` and ``G' 1`` along axis 0; by one product with ``[x, 1]`` or not."""
+  d = x.shape[1]
+  wide = lax.concatenate([x, lax.full_like(x, 1, shape=(x.shape[0], 1))], 1) if ones else x
+  sums = product(g, wide, 1, 0) if axis == 1 else transposed(product(wide, g, 0, 0))
+  return (lax.slice_in_dim(sums, 0, d, axis=1), take(sums, d, 1)) if ones else (sums, total(g, axis))
 
 
 def transposed(columns: jax.Array) -> jax.Array:
-  """A CPU is 15 times slower at ``G' [x, 1]`` than at ``([x, 1]' G)'``, unless the barrier keeps the two apart."""
+  """A CPU is 15 times slower at ``G' x`` than at ``(x' G)'``, unless the barrier keeps the two apart."""
   return lax.optimization_barrier(columns).T
 
 
@@ -262,14 +274,9 @@ def _differences(x: jax.Array, y: jax.Array) -> jax.Array:
   return lax.broadcast_in_dim(x, shape, (0, 2)) - lax.broadcast_in_dim(y, shape, (1, 2))
 
 
-def _weighted_differences(x: jax.Array, sums: jax.Array) -> jax.Array:
-  """``diag(G 1) x - G y`` from ``sums = G [y, 1]``."""
-  d = x.shape[1]
-  return column(take(sums, d, 1), x.shape) * x - lax.slice_in_dim(sums, 0, d, axis=1)
-
-
-def _with_ones(x: jax.Array) -> jax.Array:
-  return lax.concatenate([x, lax.full_like(x, 1, shape=(x.shape[0], 1))], 1)
+def _weighted_differences(x: jax.Array, products: jax.Array, weights: jax.Array) -> jax.Array:
+  """``diag(G 1) x - G y``, of ``G y`` and ``G 1``."""
+  return column(weights, x.shape) * x - products
 
 
 def _zero_diagonal(z: Sides, entries: jax.Array) -> jax.Array:

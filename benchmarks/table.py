@@ -65,11 +65,11 @@ def models_tables(kept: dict[str, list[dict[str, Any]]]) -> list[str]:
   timed = [work for work in works if any(found.get("ratio") for found in _found(rows, work))]
   by_size = [work for work in timed if SIZE.search(work)]
   coordinates = sorted({int(SIZE.split(work)[1]) for work in by_size})
-  lines = _table(["plain / ours, value and gradient, or HVP", "n", *(f"d={d}" for d in coordinates)])
+  lines = _table(["time of plain / ours", "n", *(f"d={d}" for d in coordinates)])
   for loss, n in dict.fromkeys((SIZE.split(work)[0], int(SIZE.split(work)[2])) for work in by_size):
     cells = [_cell(rows, f"{loss}, d={d}, n={n}", "ratio") for d in coordinates]
     lines.append(_row_of(loss, f"{n:,}", *cells))
-  lines += ["", *_table(["small sets", "ms", "plain / ours"])]
+  lines += ["", *_table(["small sets", "ms, ours", "plain / ours"])]
   for work in (work for work in timed if work not in by_size):
     lines.append(_row_of(work, f"{_found(rows, work)[0]['ms'][US]:.3g}", _cell(rows, work, "ratio")))
   lines += ["", *_table(["medians", "plain / ours, time to run", "ours / plain, time to compile", "rows"])]

@@ -75,7 +75,7 @@ def matched(function: str, x: Any, y: Any) -> None:
   """Two sets whose points belong together, one to one."""
   if x.shape[-2:] != y.shape[-2:]:
     got, advice = f"x {x.shape} and y {y.shape}", "Put matched points into the same row of both"
-    raise error(function, "x and y must have as many points and coordinates", got, advice)
+    raise error(function, "x and y must have the same numbers of points and coordinates", got, advice)
   if 0 in x.shape[-2:]:
     raise error(function, "there must be points to match", f"shape {x.shape}", "Pass one point and coordinate at least")
   pair(function, x, y)
@@ -91,19 +91,10 @@ def mask(function: str, name: str, where: Any, points_name: str, x: Any, batch: 
   return leading(function, name, where.shape[:-1], batch)
 
 
-def method(function: str, value: Any) -> None:
-  advice = "Leave it out to have the faster of the two for the number of coordinates"
-  _option(function, "method", value, ("difference", "gram"), advice)
-
-
-def implementation(function: str, value: Any) -> None:
-  advice = "Leave it out to have the one that was measured to be the faster"
-  _option(function, "implementation", value, ("xla", "pallas"), advice)
-
-
-def _option(function: str, name: str, value: Any, words: tuple[str, str], advice: str) -> None:
+def option(function: str, name: str, value: Any, words: tuple[str, str]) -> None:
   if not (value is None or (isinstance(value, str) and value in words)):
-    raise error(function, f'{name} must be None, "{words[0]}" or "{words[1]}"', repr(value), advice)
+    expected = f'{name} must be None, "{words[0]}" or "{words[1]}"'
+    raise error(function, expected, repr(value), "Leave it out to have it chosen for you")
 
 
 def same_shape(function: str, name: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
@@ -140,10 +131,10 @@ def not_of_a_pair(function: str, got: str) -> TypeError:
 
 def diagonal(function: str, value: Any, y: Any) -> None:
   if not isinstance(value, (bool, np.bool_)):
-    raise type_error(function, "diagonal must be True or False", repr(value), "It is static")
+    raise type_error(function, "diagonal must be True or False", repr(value), "Pass a Python bool")
   if not value and y is not None:
     advice = "Leave y out, or mask the pairs with an argument of f"
-    raise error(function, "diagonal=False needs one set of points", "y", advice)
+    raise error(function, "diagonal=False needs one set of points", "two sets", advice)
 
 
 def args(
@@ -177,27 +168,20 @@ def args(
   return tuple(out), batch
 
 
-def values(function: str, value: Any, m: int, batch: Batch) -> tuple[jax.Array | None, Batch]:
-  """``(m,)`` or ``(..., m, k)``, or None; and the leading axes that it and the points broadcast to."""
+def values(function: str, name: str, value: Any, m: int, batch: Batch, columns: bool) -> tuple[jax.Array | None, Batch]:
+  """``(..., m)``, or ``(m,)`` or ``(..., m, k)`` with ``columns``; and the leading axes that it and the points have."""
   if value is None:
     return None, batch
-  array(function, "values", value, NUMBERS)
-  if value.shape[-2:][:1] != (m,):
-    shapes = "(m,) or (..., m, k), one entry or one row for each point that is summed over"
-    advice = "Write values[..., None] for a batch of vectors" if value.shape[-1:] == (m,) else "Check its axes"
-    raise error(function, f"values must have the shape {shapes}", f"{value.shape} for {m} points", advice)
-  return jnp.asarray(value), leading(function, "values", value.shape[:-2], batch)
-
-
-def weights(function: str, value: Any, m: int, batch: Batch) -> tuple[jax.Array | None, Batch]:
-  """``(..., m)``, or None; and the leading axes, as for ``values``."""
-  if value is None:
-    return None, batch
-  array(function, "weights", value, NUMBERS)
-  if value.shape[-1:] != (m,):
-    shape = "(..., m), one entry for each point that is summed over"
-    raise error(function, f"weights must have the shape {shape}", f"{value.shape} for {m} points", "Check its axes")
-  return jnp.asarray(value), leading(function, "weights", value.shape[:-1], batch)
+  array(function, name, value, NUMBERS)
+  axes = 2 if columns else 1
+  if value.shape[-axes:][:1] != (m,):
+    shapes = "(m,) or (..., m, k), one entry or one row" if columns else "(..., m), one entry"
+    advice = (
+      f"Write {name}[..., None] for a batch of vectors" if columns and value.shape[-1:] == (m,) else "Check its axes"
+    )
+    expected = f"{name} must have the shape {shapes} for each point that is summed over"
+    raise error(function, expected, f"{value.shape} for {m} points", advice)
+  return jnp.asarray(value), leading(function, name, value.shape[:-axes], batch)
 
 
 def integer(function: str, name: str, value: Any) -> None:
@@ -219,11 +203,6 @@ def positive(function: str, name: str, value: Any) -> None:
   integer(function, name, value)
   if value < 1:
     raise error(function, f"{name} must be at least 1", str(value), f"Leave {name} out to have the default")
-
-
-def block_size(function: str, value: Any) -> None:
-  if value is not None:
-    positive(function, "block_size", value)
 
 
 def leading(function: str, name: str, own: Batch, batch: Batch) -> Batch:

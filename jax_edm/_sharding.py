@@ -124,13 +124,7 @@ def _placed(arrays: Arrays, roles: Roles, result: Role, taken: Axes = ()) -> tup
 
 
 def _grouped(
-  function: Callable[..., Any],
-  arrays: Arrays,
-  roles: Roles,
-  result: Role,
-  mesh: Any,
-  groups: int,
-  explicit: Axes = (),
+  function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, mesh: Any, groups: int, explicit: Axes = ()
 ) -> Any:
   def grouped(a: Any, role: Role) -> Any:
     place = a.ndim - len(role)
@@ -163,7 +157,7 @@ def ring_size(caller: str, axis_name: Any) -> int:
     return 1
   if not _names(axis_name) or not all(isinstance(name, str) for name in _names(axis_name)):
     advice = "Pass the name of a mesh axis, as to jax.lax.psum"
-    raise TypeError(_errors.message(caller, "axis_name must be a string, or a tuple of them", repr(axis_name), advice))
+    raise _errors.type_error(caller, "axis_name must be a string, or a tuple of them", repr(axis_name), advice)
   return lax.axis_size(axis_name) if _on_device(axis_name) else 1
 
 

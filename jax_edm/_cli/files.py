@@ -127,7 +127,7 @@ def _read_csv(path: Path) -> np.ndarray:
     if len(cells) != width:
       got = f"{width} in line {first} and {len(cells)} in line {number}"
       advice = "Leave an entry empty, or write nan, where there is none"
-      raise error(path, "all rows must have as many entries", got, advice)
+      raise error(path, "all rows must have the same number of entries", got, advice)
     for cell in cells:
       if cell and not _is_number(cell):
         advice = "Remove text and labels; leave an entry empty where there is none"

@@ -1,10 +1,16 @@
-"""Functions of one member of a batch, applied to leading axes."""
+"""Functions of one member of a batch, applied to leading axes; and the dtypes of the computation."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+
+def dtypes(*arrays: Any) -> tuple[jnp.dtype, jnp.dtype]:
+  """The dtype of the result, and the dtype to compute in: float32, or float64."""
+  result = jnp.result_type(*arrays, float)
+  return result, result if result.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
 def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequence[int], results: str) -> Any:
@@ -22,7 +28,24 @@ def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequen
     return function(*arrays)
   axes = [",".join(f"a{i}{j}" for j in range(rank)) for i, rank in enumerate(own)]
   mapped = jnp.vectorize(
-    lambda *members: function(*jax.tree.unflatten(structure, members)),
+    lambda *arrays: function(*jax.tree.unflatten(structure, arrays)),
     signature=",".join(f"({a})" for a in axes) + "->" + results,
   )
   return mapped(*leaves)
+
+
+def map_matrices(
+  function: Callable[..., Any], matrices: Sequence[Any], results: str, *options: Any, typed_by: int | None = None
+) -> Any:
+  """``function`` of the matrices (or None) of each member, and of the options; ``results`` as in ``map_batch``.
+
+  The function computes in float32 or float64. Its floating-point results get the dtype that belongs to the matrices, or
+  to the first ``typed_by`` of them.
+  """
+  result, compute = dtypes(*(a for a in matrices[:typed_by] if a is not None and a.dtype != bool))
+  matrices = jax.tree.map(lambda a: jnp.asarray(a).astype(compute), tuple(matrices))
+  out = map_batch(lambda *arrays: function(*arrays, *options), matrices, (2,) * len(matrices), results)
+  return jax.tree.map(lambda a: a.astype(result) if a.dtype == compute else a, out)
+
+
+compiled = jax.jit(map_matrices, static_argnums=(0, 2, 3, 4), static_argnames="typed_by")

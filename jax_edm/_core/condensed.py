@@ -1,7 +1,5 @@
 """The condensed form of SciPy: the entries above the diagonal, row by row."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,20 +70,12 @@ def squareform(a: ArrayLike) -> jax.Array:
   size = shape[0] if len(shape) == 1 else -1
   n = round((1 + (1 + 8 * max(size, 0)) ** 0.5) / 2)
   if size != n * (n - 1) // 2:
-    raise _errors.error(
-      "squareform",
-      "a must be a vector of n (n - 1) / 2 entries, or a matrix",
-      f"shape {shape}",
-      "For a batch use jax.vmap(squareform)",
-    )
+    expected = "a must be a vector of n (n - 1) / 2 entries, or a matrix"
+    raise _errors.error("squareform", expected, f"shape {shape}", "For a batch use jax.vmap(squareform)")
   entries = jnp.asarray(a)
-  upper = jnp.zeros((n, n), entries.dtype).at[_pairs(n)].set(entries, unique_indices=True)
+  upper = jnp.zeros((n, n), entries.dtype).at[np.triu_indices(n, 1)].set(entries, unique_indices=True)
   return upper + upper.T
 
 
 def _condensed(matrix: jax.Array) -> jax.Array:
-  return matrix[(..., *_pairs(matrix.shape[-1]))]
-
-
-def _pairs(n: int) -> tuple[Any, Any]:
-  return np.triu_indices(n, 1)
+  return matrix[(..., *np.triu_indices(matrix.shape[-1], 1))]

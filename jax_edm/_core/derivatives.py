@@ -36,7 +36,7 @@ linear map                            transpose                   used for
 ====================================  ==========================  =======================
 
 Each row of the table is a ``LinearMap`` below, with its transpose, and with its derivative in what it holds constant:
-B is symmetric and P is bilinear, so that is another row. D is a ``Function``, whose tangent is the first of them.
+B is symmetric and P is bilinear, so that is another row. D is a map of constants alone; its tangent is the first row.
 Derivatives of every order, in every mode, run the three array functions of ``distance`` and nothing else; JAX never
 transposes one of them by itself.
 
@@ -54,7 +54,7 @@ from jax import lax
 
 from jax_edm._core import distance
 from jax_edm._core.distance import Form, Points, Side, Sides
-from jax_edm._core.linear import Arrays, Function, LinearMap, Tangents, call, linear
+from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
 from jax_edm._core.operations import column, row, take, where
 from jax_edm._typing import ArrayLike
 
@@ -68,7 +68,7 @@ def edm_of_sides(form: Form, z: Sides) -> jax.Array:
   """The same of sides that are ``distance.prepared``, together; or of some rows of each."""
   if any(0 in side.x.shape for side in z):  # nothing to differentiate
     return z[0].x.sum(1)[:, None] + z[-1].x.sum(1)[None, :]
-  return call(_edm(form, len(z)), *jax.tree.leaves(unify_varying_axes(z)))[0]
+  return linear(_edm(form, len(z)), jax.tree.leaves(unify_varying_axes(z)))[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -77,82 +77,56 @@ def reverse_edm(form: Form, z: Sides) -> jax.Array:
   return distance.squared(form, z)
 
 
-def _reverse_edm_fwd(form: Form, z: Sides) -> tuple[jax.Array, Sides]:
-  return distance.squared(form, z), z
-
-
 def _reverse_edm_bwd(form: Form, z: Sides, g: jax.Array) -> tuple[Any]:
   """2 (diag(G1 + G'1) - G - G') X for one set. The 2 goes to G, where it fuses."""
   return (tuple(map(Side, distance.adjoint(form, 2 * g, z))),)
 
 
-reverse_edm.defvjp(_reverse_edm_fwd, _reverse_edm_bwd)
+reverse_edm.defvjp(lambda form, z: (distance.squared(form, z), z), _reverse_edm_bwd)
 
 
-# Constants are the leaves of the sides, or a cotangent; what moves are points, or a cotangent.
-
-
-@cache
-def _edm(form: Form, sets: int) -> Function:
-  def tangent(leaves: Arrays, tangents: Tangents) -> Arrays:
-    return linear(_tangent(form, sets), leaves, _points(_sides(sets, _filled(leaves, tangents))))
-
-  return Function(lambda *leaves: [distance.squared(form, _sides(sets, leaves))], tangent, partial(_of_pairs_of, sets))
+# Constants are the leaves of the sides, or a cotangent; arguments are points, or a cotangent.
 
 
 @cache
-def _tangent(form: Form, sets: int) -> LinearMap:
-  """``(U,V) -> 2 B(X,Y; U,V)``, whose transpose is the reverse rule."""
+def _edm(form: Form, sets: int) -> LinearMap:
+  """D, any function of its constants."""
+
+  def tangent(z: Arrays, _: Arrays, dz: Tangents) -> Arrays:
+    return linear(_bilinear(form, sets, 2), z, _moved(sets, z, dz))
+
+  return LinearMap(lambda *z: [distance.squared(form, _sides(sets, z))], tangent, like=partial(_like_squared, sets))
+
+
+@cache
+def _bilinear(form: Form, sets: int, scale: int) -> LinearMap:
+  """``(U,V) -> scale B(X,Y; U,V)``. With 2 it is the tangent of D; then its transpose is the reverse rule."""
 
   def apply(*arrays: jax.Array) -> Arrays:
-    z, w = arrays[:-sets], arrays[-sets:]
-    return [2 * distance.bilinear(form, _sides(sets, z), w)]
+    return [scale * distance.bilinear(form, _sides(sets, arrays[:-sets]), arrays[-sets:])]
 
   def in_constants(z: Arrays, w: Arrays, dz: Tangents) -> Arrays:
-    return [2 * b for b in linear(_bilinear(form, sets), _leaves(form, w), _moved(sets, z, dz))]
+    return [scale * b for b in linear(_bilinear(form, sets, 1), _leaves(form, w), _moved(sets, z, dz))]
 
-  return LinearMap(apply, lambda: _reverse(form, sets), in_constants, partial(_of_pairs, sets))
+  like = lambda *arrays: _like_squared(sets, *arrays[:-sets])  # noqa: E731
+  return LinearMap(apply, in_constants, lambda: _adjoint(form, sets, scale), like)
 
 
 @cache
-def _reverse(form: Form, sets: int) -> LinearMap:
-  """``G -> 2 P(G; X,Y)``, as ``reverse_edm`` has it."""
+def _adjoint(form: Form, sets: int, scale: int) -> LinearMap:
+  """``G -> scale P(G; X,Y)``, with 2 as ``reverse_edm`` has it; with 1, X and Y are tangents."""
 
   def apply(*arrays: jax.Array) -> Arrays:
     *z, g = arrays
+    if scale == 1:
+      return distance.adjoint(form, g, _sides(sets, z), tangents=True)
     return _points(jax.vjp(partial(reverse_edm, form), _sides(sets, z))[1](g)[0])
 
   def in_constants(z: Arrays, g: Arrays, dz: Tangents) -> Arrays:
-    return linear(_adjoint_in_points(form), [2 * g[0]], _moved(sets, z, dz))
+    return linear(_adjoint_in_points(form), [scale * g[0]], _moved(sets, z, dz))
 
-  return LinearMap(apply, lambda: _tangent(form, sets), in_constants, partial(_of_points, sets))
-
-
-@cache
-def _bilinear(form: Form, sets: int) -> LinearMap:
-  """``(U,V) -> B(X,Y; U,V)``."""
-
-  def apply(*arrays: jax.Array) -> Arrays:
-    return [distance.bilinear(form, _sides(sets, arrays[:-sets]), arrays[-sets:])]
-
-  def in_constants(z: Arrays, w: Arrays, dz: Tangents) -> Arrays:
-    return linear(_bilinear(form, sets), _leaves(form, w), _moved(sets, z, dz))
-
-  return LinearMap(apply, lambda: _adjoint(form, sets), in_constants, partial(_of_pairs, sets))
-
-
-@cache
-def _adjoint(form: Form, sets: int) -> LinearMap:
-  """``G -> P(G; X,Y)``."""
-
-  def apply(*arrays: jax.Array) -> Arrays:
-    *z, g = arrays
-    return distance.adjoint(form, g, _sides(sets, z), tangents=True)
-
-  def in_constants(z: Arrays, g: Arrays, dz: Tangents) -> Arrays:
-    return linear(_adjoint_in_points(form), g, _moved(sets, z, dz))
-
-  return LinearMap(apply, lambda: _bilinear(form, sets), in_constants, partial(_of_points, sets))
+  like = lambda *arrays: _points(_sides(sets, arrays[:-1]))  # noqa: E731
+  return LinearMap(apply, in_constants, lambda: _bilinear(form, sets, scale), like)
 
 
 @cache
@@ -163,9 +137,9 @@ def _adjoint_in_points(form: Form) -> LinearMap:
     return distance.adjoint(form, g, distance.prepared(form, z), tangents=True)
 
   def in_constants(g: Arrays, z: Arrays, dg: Tangents) -> Arrays:
-    return linear(_adjoint(form, len(z)), _leaves(form, z), _filled(g, dg))
+    return linear(_adjoint(form, len(z), 1), _leaves(form, z), _zeros_for_none(g, dg))
 
-  return LinearMap(apply, lambda: _adjoint_in_points(form), in_constants, lambda g, *z: z)
+  return LinearMap(apply, in_constants, lambda: _adjoint_in_points(form), lambda g, *z: z)
 
 
 def _sides(sets: int, leaves: Sequence[Any]) -> Sides:
@@ -185,27 +159,17 @@ def _points(z: Sides) -> list[jax.Array]:
 
 def _moved(sets: int, z: Arrays, dz: Tangents) -> list[jax.Array]:
   """The tangents of the points; squares and keys have none of their own."""
-  return _filled(_points(_sides(sets, z)), _points(_sides(sets, dz)))
+  return _zeros_for_none(_points(_sides(sets, z)), _points(_sides(sets, dz)))
 
 
-def _filled(arrays: Arrays, tangents: Tangents) -> list[jax.Array]:
+def _zeros_for_none(arrays: Arrays, tangents: Tangents) -> list[jax.Array]:
   return [lax.full_like(a, 0) if t is None else t for a, t in zip(arrays, tangents, strict=True)]
 
 
-def _of_pairs(sets: int, *arrays: jax.Array) -> Arrays:
-  """A matrix of the type of D and B, of sides and points."""
-  return _of_pairs_of(sets, *arrays[:-sets])
-
-
-def _of_pairs_of(sets: int, *leaves: jax.Array) -> Arrays:
+def _like_squared(sets: int, *leaves: jax.Array) -> Arrays:
   z = _sides(sets, leaves)
   shape = z[0].x.shape[0], z[-1].x.shape[0]
   return [column(take(z[0].x, 0, 1), shape) + row(take(z[-1].x, 0, 1), shape)]
-
-
-def _of_points(sets: int, *arrays: jax.Array) -> Arrays:
-  """What has the types of the points, of sides and a cotangent."""
-  return _points(_sides(sets, arrays[:-1]))
 
 
 def unify_varying_axes(z: Any, *more: jax.Array) -> Any:
@@ -229,17 +193,20 @@ def varying_axes(a: Any) -> frozenset[str]:
 
 
 def root(squared: jax.Array) -> jax.Array:
-  """``safe_root`` of a matrix, whose derivatives are made of the root alone: nothing keeps the squares for them."""
-  return call(_ROOT, squared)[0]
+  """``safe_root`` of a matrix, with derivatives made of the root alone: nothing keeps the squares for them.
+
+  ``safe_root`` itself consists of plain operations, because f of a pair goes into kernels.
+  """
+  return linear(_ROOT, [squared])[0]
 
 
-def _root_tangent(squared: Arrays, tangents: Tangents) -> Arrays:
+def _root_tangent(squared: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
   r = root(squared[0])
   zero = r == 0
   return [t * where(zero, 0, 0.5 / where(zero, 1, r)) for t in tangents if t is not None]
 
 
-_ROOT = Function(lambda squared: [lax.sqrt(squared)], _root_tangent)
+_ROOT = LinearMap(lambda squared: [lax.sqrt(squared)], _root_tangent)
 
 
 def safe_root(squared: ArrayLike) -> jax.Array:

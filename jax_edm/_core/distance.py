@@ -5,7 +5,7 @@ checks. One set of points measured against itself is a tuple of one ``Side``, tw
 ``(n, d)``, ``y`` is ``(m, d)``, ``g`` is ``(n, m)``, all of one dtype, float32 or float64.
 
 Two rows *coincide* where all their coordinates are equal. Such a pair contributes nothing, exactly: its entry of D and
-of B is zero, and P takes no notice of its entry of G, not even of infinity. Where entries come from products, equality
+of B is zero, and P ignores its entry of G, even infinity. Where entries come from products, equality
 is that of a key of 64 bits, which is made of the bits of the coordinates, once for each point.
 """
 
@@ -25,11 +25,11 @@ Way = Literal["difference", "gram", "broadcast"]
 Points = tuple[jax.Array, ...]
 
 CHUNK = 8  # coordinates in one fused loop: 8 vectorise on a CPU, 16 at once run about four times slower
-# Points for which G + G' costs little, and saves one of the two products: so few, or, up to the second number, four for
-# each coordinate. Of more points a transpose is dear on a CPU.
+# One set of at most 64 points, or of at most min(4 d, 256), uses one product with G + G'. Of more points the transpose
+# costs a CPU more than the second product.
 SYMMETRIC, MOST_SYMMETRIC = 64, 256
 WITH_ONES = 64  # coordinates: up to here a column of ones is the cheapest way to the row sums of G
-WIDTH = 32  # LLVM unrolls the sum over fewer coordinates: it runs no faster, and compiles for twice as long
+WIDTH = 32  # points are padded to it: LLVM unrolls shorter sums, which are no faster and compile twice as long
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def transposed(columns: jax.Array) -> jax.Array:
 def centre(y: jax.Array) -> jax.Array:
   """A point near all others, ``(d,)``, always finite: the median of three of them, coordinate by coordinate.
 
-  It is -0.0 where it is zero: then no coordinate less it is -0.0, which differs from 0.0 by its bits.
+  A zero is returned as -0.0: ``x - (-0.0)`` is never -0.0, so equal points have equal bits.
   """
   first, middle, last = (_finite(take(y, k, 0)) for k in (0, y.shape[0] // 2, y.shape[0] - 1))
   median = lax.max(lax.min(first, middle), lax.min(lax.max(first, middle), last))
@@ -170,7 +170,7 @@ def _finite(a: jax.Array) -> jax.Array:
 
 
 def _squares_and_keys(x: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  """In one loop over the coordinates.
+  """The squared norms and the keys of the points, in one loop; ``k`` is 0 for the first set, 1 for the second.
 
   A key is a sum of words of 32 bits, one for each coordinate, times random words. Bits of a float that vary are its
   upper ones, on a lattice these alone, and a product moves bits up: the upper half is added to the lower one before.
@@ -201,7 +201,7 @@ def _coincident(z: Sides) -> jax.Array:
 
 
 def _different(form: Form, z: Sides) -> jax.Array:
-  """The contrary of ``_coincident``, in other operations: XLA would make one matrix of the same ones, and keep it."""
+  """Not ``_coincident``, by other operations: XLA would share one boolean matrix between both passes, and keep it."""
   if form.entries != "gram":
     return _over_coordinates(lax.ne, (z[0].x,), (z[-1].x,), lax.bitwise_or)
   return reduce(lax.bitwise_or, (column(a, _shape(z)) != row(b, _shape(z)) for a, b in _pairs_of_keys(z)))
@@ -264,9 +264,9 @@ def _over_coordinates(
     return a.reshape(a.shape[0], a.shape[1] // CHUNK, CHUNK).swapaxes(0, 1)
 
   first = d % CHUNK or CHUNK  # the odd chunk comes first, and starts the sum
-  total = chunk(tuple(a[:, :first] for a in rows), tuple(b[:, :first] for b in columns))
+  start = chunk(tuple(a[:, :first] for a in rows), tuple(b[:, :first] for b in columns))
   rest = jax.tree.map(lambda a: split(a[:, first:]), (rows, columns))
-  return lax.scan(lambda total, chunks: (join(total, chunk(*chunks)), None), total, rest)[0]
+  return lax.scan(lambda joined, chunks: (join(joined, chunk(*chunks)), None), start, rest)[0]
 
 
 def _differences(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -280,7 +280,7 @@ def _weighted_differences(x: jax.Array, products: jax.Array, weights: jax.Array)
 
 
 def _zero_diagonal(z: Sides, entries: jax.Array) -> jax.Array:
-  """For one set: of a point that is not finite too."""
+  """``entries`` with a zero diagonal, for one set; also where a point is not finite."""
   if len(z) == 2:
     return entries
   i, j = (lax.broadcasted_iota(np.int32, entries.shape, axis) for axis in (0, 1))
@@ -290,7 +290,7 @@ def _zero_diagonal(z: Sides, entries: jax.Array) -> jax.Array:
 def _symmetric(z: Sides, inner: jax.Array) -> jax.Array:
   """Mirror the lower triangle, for one set, where the hardware does not promise that ``X X'`` is symmetric.
 
-  XLA's products on a CPU sum over the coordinates in one order for (i, j) and (j, i), and a transpose is dear there.
+  XLA's products on a CPU sum over the coordinates in one order for (i, j) and (j, i), and a transpose is slow there.
   """
   return inner if len(z) == 2 else lax.platform_dependent(inner, cpu=lambda k: k, default=mirrored)
 

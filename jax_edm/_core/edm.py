@@ -8,13 +8,14 @@ import jax.numpy as jnp
 
 from jax_edm import _errors, _sharding
 from jax_edm._core import derivatives
+from jax_edm._core.batching import dtypes
 from jax_edm._core.distance import Form
 from jax_edm._core.points import PointSets
 from jax_edm._typing import ArrayLike, Method
 
 SMALL_DIMENSION = 6  # up to here a sum of differences costs no more than a product (benchmarks, "forward")
-SPLIT = 64  # up to so many rows of one set stay together on a device
-# Up to here differences, all at once, cost less than a product for each set (benchmarks, "models").
+SPLIT = 64  # one set of up to so many rows is not split over devices
+# Points, and points times coordinates, up to which differences, all at once, cost less than a product for each set.
 FEW_POINTS, FEW_NUMBERS = 16, 128
 
 
@@ -42,7 +43,8 @@ def edm(
     where_y: ``(..., m)`` booleans, the same for ``y``.
     method: ``"difference"`` forms entries and gradients from differences of points: the most accurate, and the slower
       one. ``"gram"`` uses matrix products of centred points. ``None`` takes differences for the entries of points of
-      up to 6 coordinates, where they cost nothing, and products for all else.
+      up to 6 coordinates and for all of small sets (16 points, 128 coordinates in total), where they cost nothing, and
+      products for all else.
 
   Returns:
     ``(..., n, m)``, never negative, in the dtype of the points. Integers become the default floating type; float16 and
@@ -112,8 +114,8 @@ def distances(
 
   Accuracy: that of :func:`edm`, halved for the entries. The gradient multiplies by 1 / r: for pairs that are close
   together in a wide cloud, where its digits matter, take ``"difference"``. With ``"gram"``, points that are closer to
-  each other than about ``sqrt((4 + sqrt(d)) eps)`` times their distance from the centre of ``y`` (in float32 with d=64,
-  0.1 %) count as coincident.
+  each other than about ``sqrt(2 (4 + sqrt(d)) eps)`` times their distance from the centre of ``y`` (in float32 with
+  d=64, 0.17 %) count as coincident.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -138,13 +140,9 @@ def choose_form(method: Method, n: int, m: int, d: int) -> Form:
   return Form("difference" if d <= (SMALL_DIMENSION if method is None else 1) else "gram", "gram")
 
 
-def dtypes(*arrays: jax.Array) -> tuple[jnp.dtype, jnp.dtype]:
-  """The dtype of the result, and the dtype to compute in: float32, or float64."""
-  result = jnp.result_type(*arrays, float)
-  return result, result if result.itemsize >= 4 else jnp.dtype(jnp.float32)
-
-
-def check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) -> tuple[int, ...]:
+def check(
+  function: str, x: Any, y: Any = None, where: Any = None, where_y: Any = None, method: Any = None
+) -> tuple[int, ...]:
   """What all functions of points have in common; the leading axes of their matrices."""
   _errors.points(function, "x", x)
   batch = x.shape[:-2]
@@ -157,7 +155,7 @@ def check(function: str, x: Any, y: Any, where: Any, where_y: Any, method: Any) 
     if y is None:
       raise _errors.error(function, "where_y needs y", "where_y without y", "With one set of points, where= is enough")
     batch = _errors.mask(function, "where_y", where_y, "y", y, batch)
-  _errors.method(function, method)
+  _errors.option(function, "method", method, ("difference", "gram"))
   return batch
 
 
@@ -171,6 +169,7 @@ def point_sets(x: Any, y: Any, where: Any, where_y: Any, form: Form, dtype: Any)
 
 @partial(jax.jit, static_argnums=(4, 5))
 def _entries(x: Any, y: Any, where: Any, where_y: Any, method: Method, root: bool) -> jax.Array:
+  """The matrix, or its root."""
   result, compute = dtypes(x, *([] if y is None else [y]))
   (n, d), m = x.shape[-2:], (x if y is None else y).shape[-2]
   points = point_sets(x, y, where, where_y, choose_form(method, n, m, d), compute)
@@ -184,7 +183,7 @@ def _entries(x: Any, y: Any, where: Any, where_y: Any, method: Method, root: boo
       entries = jnp.where(pair_mask, entries, 0)
     return derivatives.root(entries) if root else entries
 
-  # Of two sets the compiler sees how to split both axes.
+  # With two sets the compiler itself splits both axes.
   cut = y is None and n > SPLIT
   name = "distances" if root else "edm"
   return _sharding.shard_rows(name, of_rows, *points.leaves(), "nm", cut).astype(result)

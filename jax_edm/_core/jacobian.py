@@ -6,7 +6,6 @@ r"""The derivative of an EDM itself, as arrays: the question that this project s
 form, without ever making it. ``jax_edm._core.derivatives`` derives the two; ``docs/derivation.md`` says more.
 """
 
-from collections.abc import Callable
 from typing import Any, overload
 
 import jax
@@ -14,8 +13,9 @@ import jax.numpy as jnp
 
 from jax_edm import _errors
 from jax_edm._core import derivatives
-from jax_edm._core.distance import Points
-from jax_edm._core.edm import choose_form, dtypes
+from jax_edm._core.batching import compiled
+from jax_edm._core.distance import Form
+from jax_edm._core.edm import check, choose_form
 from jax_edm._typing import ArrayLike
 
 
@@ -51,11 +51,10 @@ def edm_jacobian(x: ArrayLike, y: ArrayLike | None = None) -> jax.Array | tuple[
     Array([[-6., -8.],
            [ 6.,  8.]], dtype=float32)
   """
-  _errors.points("edm_jacobian", "x", x)
-  if y is not None:
-    _errors.points("edm_jacobian", "y", y)
-    _errors.pair("edm_jacobian", x, y)
-  return _jacobian(x, y)
+  check("edm_jacobian", x, y)
+  if y is None:
+    return compiled(_of_one_set, (x,), "(p,q,r,s)")
+  return compiled(_of_two_sets, (x, y), "(p,q,r,s),(p,q,t,s)")
 
 
 def edm_jvp(x: ArrayLike, v: ArrayLike, y: ArrayLike | None = None, w: ArrayLike | None = None) -> jax.Array:
@@ -86,17 +85,16 @@ def edm_jvp(x: ArrayLike, v: ArrayLike, y: ArrayLike | None = None, w: ArrayLike
     >>> edm_jvp(x, jnp.array([[1.0, 0.0], [0.0, 0.0]]))[0, 1]
     Array(-6., dtype=float32)
   """
-  _errors.points("edm_jvp", "x", x)
+  check("edm_jvp", x, y)
   _errors.same_shape("edm_jvp", "v", v, jnp.shape(x), "x")
   if (y is None) != (w is None):
-    raise _errors.error(
-      "edm_jvp", "y and its tangent w go together", "one of them", "Pass both, or neither for one set"
-    )
+    advice = "Pass both, or neither for one set"
+    raise _errors.error("edm_jvp", "y and its tangent w go together", "one of them", advice)
   if y is not None:
-    _errors.points("edm_jvp", "y", y)
-    _errors.pair("edm_jvp", x, y)
     _errors.same_shape("edm_jvp", "w", w, jnp.shape(y), "y")
-  return _jvp((x,) if y is None else (x, y), (v,) if w is None else (v, w))
+  z: Any
+  z, tangents = ([x], [v]) if y is None else ([x, y], [v, w])
+  return compiled(_jvp, (*z, *tangents), "(p,q)", _form(z), typed_by=len(z))
 
 
 @overload
@@ -136,60 +134,39 @@ def edm_vjp(x: ArrayLike, g: ArrayLike, y: ArrayLike | None = None) -> jax.Array
     Array([[-6., -8.],
            [ 6.,  8.]], dtype=float32)
   """
-  _errors.points("edm_vjp", "x", x)
-  if y is not None:
-    _errors.points("edm_vjp", "y", y)
-    _errors.pair("edm_vjp", x, y)
-  (*of_x, n, _), (*of_y, m, _) = jnp.shape(x), jnp.shape(x if y is None else y)
-  _errors.same_shape("edm_vjp", "g", g, (*jnp.broadcast_shapes(tuple(of_x), tuple(of_y)), n, m), "the matrix")
-  return _vjp(g, (x,) if y is None else (x, y))
+  batch = check("edm_vjp", x, y)
+  z: Any = [x] if y is None else [x, y]
+  _errors.same_shape("edm_vjp", "g", g, (*batch, jnp.shape(x)[-2], jnp.shape(z[-1])[-2]), "the matrix")
+  return compiled(_vjp, (*z, g), "(p,q)" if y is None else "(p,q),(r,q)", _form(z), typed_by=len(z))
 
 
-@jax.jit
-def _jacobian(x: Any, y: Any) -> Any:
-  def of_one_set(x: jax.Array) -> jax.Array:
-    of_x, of_y = of_two_sets(x, x)
-    return jnp.where(jnp.eye(x.shape[0], dtype=bool)[:, :, None, None], 0, of_x + of_y)
-
-  def of_two_sets(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    difference = 2 * (x[:, None] - y[None])[:, :, None, :]  # 2 (x_il - y_jl)
-    # Selected, not multiplied by 0: a point that is not finite stays in its own rows.
-    of_x = jnp.where(jnp.eye(x.shape[0], dtype=bool)[:, None, :, None], difference, 0)
-    of_y = jnp.where(jnp.eye(y.shape[0], dtype=bool)[None, :, :, None], -difference, 0)
-    return of_x, of_y
-
-  if y is None:
-    return _of_each(of_one_set, "(n,d)->(n,n,n,d)", (x,), x)
-  return _of_each(of_two_sets, "(n,d),(m,d)->(n,m,n,d),(n,m,m,d)", (x, y), x, y)
+def _form(z: Any) -> Form:
+  return choose_form(None, jnp.shape(z[0])[-2], jnp.shape(z[-1])[-2], jnp.shape(z[0])[-1])
 
 
-@jax.jit
-def _jvp(z: tuple[Any, ...], w: tuple[Any, ...]) -> Any:
-  form = choose_form(None, z[0].shape[-2], z[-1].shape[-2], z[0].shape[-1])
-
-  def of_one(*points_and_tangents: jax.Array) -> jax.Array:
-    half = len(points_and_tangents) // 2
-    return jax.jvp(lambda *z: derivatives.edm(form, z), points_and_tangents[:half], points_and_tangents[half:])[1]
-
-  signature = "(n,d),(n,d)->(n,n)" if len(z) == 1 else "(n,d),(m,d),(n,d),(m,d)->(n,m)"
-  return _of_each(of_one, signature, z, *z, *w)
+# Of one member of a batch:
 
 
-@jax.jit
-def _vjp(g: Any, z: tuple[Any, ...]) -> Any:
-  form = choose_form(None, z[0].shape[-2], z[-1].shape[-2], z[0].shape[-1])
-
-  def of_one(g: jax.Array, *z: jax.Array) -> jax.Array | Points:
-    bars = jax.vjp(lambda *z: derivatives.edm(form, z), *z)[1](g)
-    return bars[0] if len(z) == 1 else bars
-
-  signature = "(n,n),(n,d)->(n,d)" if len(z) == 1 else "(n,m),(n,d),(m,d)->(n,d),(m,d)"
-  return _of_each(of_one, signature, z, g, *z)
+def _of_one_set(x: jax.Array) -> jax.Array:
+  of_x, of_y = _of_two_sets(x, x)
+  return jnp.where(jnp.eye(x.shape[0], dtype=bool)[:, :, None, None], 0, of_x + of_y)
 
 
-def _of_each(function: Callable[..., Any], signature: str, z: Points, *arrays: jax.Array) -> Any:
-  """``function`` of each member of the batch, computed and returned in the dtypes that go with the points ``z``."""
-  result, compute = dtypes(*z)
-  return jax.tree.map(
-    lambda a: a.astype(result), jnp.vectorize(function, signature=signature)(*(a.astype(compute) for a in arrays))
-  )
+def _of_two_sets(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+  difference = 2 * (x[:, None] - y[None])[:, :, None, :]  # 2 (x_il - y_jl)
+  # Selected, not multiplied by 0: a point that is not finite stays in its own rows.
+  of_x = jnp.where(jnp.eye(x.shape[0], dtype=bool)[:, None, :, None], difference, 0)
+  of_y = jnp.where(jnp.eye(y.shape[0], dtype=bool)[None, :, :, None], -difference, 0)
+  return of_x, of_y
+
+
+def _jvp(*points_tangents_form: Any) -> jax.Array:
+  *arrays, form = points_tangents_form
+  half = len(arrays) // 2
+  return jax.jvp(lambda *z: derivatives.edm(form, z), arrays[:half], arrays[half:])[1]
+
+
+def _vjp(*points_cotangent_form: Any) -> Any:
+  *z, g, form = points_cotangent_form
+  cotangents = jax.vjp(lambda *z: derivatives.edm(form, z), *z)[1](g)
+  return cotangents[0] if len(z) == 1 else cotangents

@@ -1,4 +1,4 @@
-"""Operations that take little time to trace: JAX's own functions for them make programs of their own."""
+"""Operations that take little time to trace: each function of ``jax.numpy`` traces a jitted program of its own."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jax import lax
 
 
 def where(condition: jax.Array, a: Any, b: Any) -> jax.Array:
-  """One of the two is an array, the other may be a number."""
+  """``jnp.where``; one of the two is an array, the other may be a number."""
   like = a if isinstance(a, jax.Array) else b
   a, b = (v if isinstance(v, jax.Array) else lax.full_like(like, v) for v in (a, b))
   return lax.select(condition, a, b)

@@ -10,33 +10,23 @@ import numpy as np
 from jax import lax
 
 from jax_edm._core import derivatives, distance
+from jax_edm._core.batching import map_batch
 from jax_edm._core.distance import Form, Side
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PointSets:
-  """Points of the rows and points of the columns, and which of them exist.
+  """Points of the rows and points of the columns, and which of them exist."""
 
-  Attributes:
-    x: ``(..., n, d)``, the points of the rows.
-    y: ``(..., m, d)``, those of the columns; the same array where there is one set.
-    x_mask: ``(..., n)`` booleans; None: all exist.
-    y_mask: ``(..., m)`` booleans.
-    row_offset: ``(...)``, the index among the columns of the first row; None: the rows begin with the first column.
-    form: how entries and contractions are computed.
-    one_set: the points of the rows are among those of the columns.
-    sides: the two as the core wants them, once they are ``prepared``.
-  """
-
-  x: jax.Array
-  y: jax.Array
-  x_mask: jax.Array | None
-  y_mask: jax.Array | None
-  row_offset: jax.Array | None
-  form: Form = field(metadata={"static": True})
-  one_set: bool = field(metadata={"static": True})
-  sides: tuple[Side, Side] | None = None
+  x: jax.Array  # (..., n, d), the points of the rows
+  y: jax.Array  # (..., m, d), those of the columns; the same array where there is one set
+  x_mask: jax.Array | None  # (..., n) booleans; None: all exist
+  y_mask: jax.Array | None  # (..., m) booleans
+  row_offset: jax.Array | None  # (...), the column index of the point in the first row; None: the rows are all points
+  form: Form = field(metadata={"static": True})  # how entries and contractions are computed
+  one_set: bool = field(metadata={"static": True})  # the points of the rows are among those of the columns
+  sides: tuple[Side, Side] | None = None  # the two as ``distance`` takes them, once they are ``prepared``
 
   def roles(self) -> Any:
     """What the axes of each array are: ``n`` rows, ``m`` columns, ``d`` anything else; leading axes are a batch."""
@@ -59,13 +49,7 @@ class PointSets:
   def map_batch(self, function: Callable[[Self], Any], results: str) -> Any:
     """``function`` of each member of the batch; ``results`` are the axes of its results, as for ``jnp.vectorize``."""
     arrays, roles = self.leaves()
-    if all(a.ndim == len(role) for a, role in zip(arrays, roles, strict=True)):
-      return function(self)
-    axes = [",".join(f"a{i}{j}" for j in range(len(role))) for i, role in enumerate(roles)]
-    mapped = jnp.vectorize(
-      lambda *own: function(self.with_leaves(own)), signature=",".join(f"({a})" for a in axes) + "->" + results
-    )
-    return mapped(*arrays)
+    return map_batch(lambda *own: function(self.with_leaves(own)), arrays, [*map(len, roles)], results)
 
   # Of one member of a batch:
 
@@ -74,14 +58,14 @@ class PointSets:
     """The rows are all points of one set."""
     return self.one_set and self.row_offset is None
 
-  def filled(self) -> Self:
+  def with_finite_points(self) -> Self:
     """With finite points in the place of those that do not exist."""
     x = _replace_masked(self.x, self.x_mask)
     return replace(self, x=x, y=x if self.all_rows else _replace_masked(self.y, self.y_mask))
 
   def prepared(self) -> Self:
-    """Filled, and with what the core wants to know of each point, once for all blocks."""
-    filled = self.filled()
+    """With finite points, and with what ``distance`` computes once for each point."""
+    filled = self.with_finite_points()
     sides = distance.prepared(self.form, (filled.x,) if self.all_rows else (filled.x, filled.y))
     return replace(filled, sides=(sides[0], sides[-1]))
 
@@ -107,7 +91,7 @@ class PointSets:
 
 
 def _replace_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-  """The first point that exists, in the place of every point that does not: finite, and no shift of the centre."""
+  """The first point that exists replaces those that do not: it is finite, and does not move the centre."""
   if mask is None or x.shape[0] == 0:
     return x
   first = lax.stop_gradient(x[jnp.argmax(mask)])[None, :]

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_edm._core import validation
+from jax_edm._core.batching import compiled
 from jax_edm._mds import gram, sylvester
-from jax_edm._mds.matrices import compiled
 from jax_edm._typing import ArrayLike
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_edm._core import validation
-from jax_edm._core.edm import dtypes
+from jax_edm._core.batching import compiled, dtypes
 from jax_edm._typing import ArrayLike
 
 # What rounding may make of an eigenvalue that is zero, relative to the largest: in eps of the dtype of the computation
@@ -40,9 +40,7 @@ def gram_from_edm(D: ArrayLike) -> jax.Array:
            [-1.,  1.]], dtype=float32)
   """
   validation.square("gram_from_edm", "D", D)
-  D = jnp.asarray(D)
-  result, compute = dtypes(D)
-  return double_centred(D.astype(compute)).astype(result)
+  return compiled(double_centred, (D,), "(p,q)")
 
 
 def edm_from_gram(B: ArrayLike) -> jax.Array:

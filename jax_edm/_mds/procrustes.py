@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from jax_edm import _errors
+from jax_edm._core.batching import compiled
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
 from jax_edm._mds import sylvester
-from jax_edm._mds.matrices import compiled
 from jax_edm._typing import ArrayLike
 
 

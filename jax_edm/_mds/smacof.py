@@ -10,10 +10,10 @@ from jax import lax
 
 from jax_edm import _errors
 from jax_edm._core import validation
+from jax_edm._core.batching import map_matrices
 from jax_edm._core.distance import dot
 from jax_edm._mds import implicit, stress
 from jax_edm._mds.classical import classical_scaling
-from jax_edm._mds.matrices import map_matrices
 from jax_edm._mds.stress import Weights
 from jax_edm._typing import ArrayLike
 

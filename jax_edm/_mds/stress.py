@@ -23,9 +23,9 @@ from jax.scipy.linalg import cho_factor, cho_solve
 
 from jax_edm import _errors
 from jax_edm._core import validation
+from jax_edm._core.batching import compiled
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
-from jax_edm._mds.matrices import compiled
 from jax_edm._pairwise.api import pairwise_sum
 from jax_edm._typing import ArrayLike
 
@@ -121,7 +121,7 @@ def guttman_transform(
   elif weights is not None:
     validation.connected("guttman_transform", "target", weights)
     inverse = compiled(laplacian_inverse, (weights,), "(p,q)")
-  return compiled(transform_of_any, (x, target, weights, inverse), "(p,q)")
+  return compiled(transform_symmetrized, (x, target, weights, inverse), "(p,q)")
 
 
 def guttman_inverse(weights: ArrayLike) -> jax.Array:
@@ -239,6 +239,6 @@ def transform(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None)
   return x - apply_inverse(half_gradient(x, t, w), inverse)
 
 
-def transform_of_any(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
-  """The same, where the target and the weights may be not quite symmetric."""
+def transform_symmetrized(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
+  """The Guttman transform for the symmetric parts of the target and the weights."""
   return transform(x, *symmetrized(t, w), inverse)

@@ -22,7 +22,7 @@ tangent is ``dR = R W`` with W antisymmetric; differentiate ``R'M = M'R``:
 .. math:: H W + W H = R'dM - dM'R.
 """
 
-from functools import partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -31,11 +31,10 @@ from jax import lax
 
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
+from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
 
 Spectrum = tuple[jax.Array, jax.Array]  # eigenvalues and eigenvectors, (n,) and (n, n)
-
-# The rules ignore the tangents of the spectra. These stay differentiable nevertheless: the reverse mode of `lax.scan`,
-# up to JAX 0.10, drops the rules, and forward mode on top of it then finds JAX's own derivatives of the spectra.
+Factors = tuple[jax.Array, jax.Array, jax.Array]  # of a singular value decomposition
 
 
 def rounding(values: jax.Array) -> jax.Array:
@@ -43,44 +42,50 @@ def rounding(values: jax.Array) -> jax.Array:
   return 16 * float(jnp.finfo(values.dtype).eps) * jnp.abs(values).max(initial=0)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def principal_points(B: jax.Array, spectrum: Spectrum, k: int) -> jax.Array:
   """``V_k diag(lambda_k)^{1/2}``, ``(n, k)``; a zero column for an eigenvalue that is not positive.
 
   ``spectrum`` is that of ``B``, a Gram matrix, in descending order.
   """
-  values, vectors = spectrum
-  return vectors[:, :k] * safe_root(jnp.maximum(values[:k], 0))
+  return linear(_principal_points(k), [B, *lax.stop_gradient(spectrum)])[0]
 
 
-@principal_points.defjvp
-def _principal_points_jvp(k: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-  (B, (values, vectors)), (dB, _) = primals, tangents
-  x = principal_points(B, (values, vectors), k)
-  kept = (values > rounding(values)) & (jnp.arange(len(values)) < k)
-  # A zero column stays zero. A positive number in the place of its eigenvalue makes C invertible.
-  filler = jnp.where(kept[:k], 0, jnp.abs(values).max(initial=0) + jnp.finfo(B.dtype).tiny)
-  c, rest = dot(x.T, x) + jnp.diag(filler), B - dot(x, x.T)
-  spectrum_of_rest = (jnp.where(kept, 0, -values), vectors)
-  spectrum_of_c = (jnp.where(kept[:k], values[:k], filler), jnp.eye(k, dtype=B.dtype))
-  y = solve_sylvester(-rest, c, dot(dB, jnp.where(kept[:k], x, 0)), spectrum_of_rest, spectrum_of_c)
-  return x, y - dot(x, jnp.linalg.solve(c, dot(x.T, y))) / 2
+@cache
+def _principal_points(k: int) -> LinearMap:
+  def apply(B: jax.Array, values: jax.Array, vectors: jax.Array) -> Arrays:
+    return [vectors[:, :k] * safe_root(jnp.maximum(values[:k], 0))]
+
+  def tangent(constants: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
+    (B, values, vectors), dB = constants, tangents[0]
+    assert dB is not None  # nothing else has a tangent
+    x = principal_points(B, (values, vectors), k)
+    kept = (values > rounding(values)) & (jnp.arange(len(values)) < k)
+    # A zero column stays zero. A positive number in the place of its eigenvalue makes C invertible.
+    filler = jnp.where(kept[:k], 0, jnp.abs(values).max(initial=0) + jnp.finfo(B.dtype).tiny)
+    c, rest = dot(x.T, x) + jnp.diag(filler), B - dot(x, x.T)
+    spectrum_of_rest = (jnp.where(kept, 0, -values), vectors)
+    spectrum_of_c = (jnp.where(kept[:k], values[:k], filler), jnp.eye(k, dtype=B.dtype))
+    y = solve_sylvester(-rest, c, dot(dB, jnp.where(kept[:k], x, 0)), spectrum_of_rest, spectrum_of_c)
+    return [y - dot(x, jnp.linalg.solve(c, dot(x.T, y))) / 2]
+
+  return LinearMap(apply, tangent)
 
 
-@jax.custom_jvp
-def nearest_rotation(m: jax.Array, factors: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+def nearest_rotation(m: jax.Array, factors: Factors) -> jax.Array:
   """``U V'``; ``factors`` are U, the singular values and V of ``m``, where the last value may have a negative sign."""
-  u, _, v = factors
-  return dot(u, v.T)
+  return linear(_NEAREST_ROTATION, [m, *lax.stop_gradient(factors)])[0]
 
 
-@nearest_rotation.defjvp
-def _nearest_rotation_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-  (m, (u, values, v)), (dm, _) = primals, tangents
+def _nearest_rotation_tangent(constants: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
+  (m, u, values, v), dm = constants, tangents[0]
+  assert dm is not None  # nothing else has a tangent
   r = nearest_rotation(m, (u, values, v))
   h, turn = dot(r.T, m), dot(r.T, dm)
   h = (h + h.T) / 2
-  return r, dot(r, solve_sylvester(h, h, turn - turn.T, (values, v), (values, v)))
+  return [dot(r, solve_sylvester(h, h, turn - turn.T, (values, v), (values, v)))]
+
+
+_NEAREST_ROTATION = LinearMap(lambda m, u, values, v: [dot(u, v.T)], _nearest_rotation_tangent)
 
 
 def solve_sylvester(

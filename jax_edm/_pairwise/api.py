@@ -3,24 +3,26 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 
 from jax_edm import _errors, _sharding
-from jax_edm._core.edm import check, choose_form, dtypes, point_sets
+from jax_edm._core.batching import dtypes
+from jax_edm._core.edm import check, choose_form, point_sets
 from jax_edm._core.points import PointSets
-from jax_edm._pairwise import execution
+from jax_edm._pairwise import blocked, execution
+from jax_edm._pairwise.execution import Plan
 from jax_edm._pairwise.problem import PairFunction, Problem, UntracedPairFunction
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, Sum
 from jax_edm._typing import ArrayLike, AxisName, Implementation, Method
 
-BLOCK = 128  # points: what the forms of blocks are chosen for
+Function = Callable[..., jax.Array]  # of one pair
 
 
 def pairwise_sum(
-  f: Callable[..., jax.Array],
+  f: Function,
   x: ArrayLike,
   y: ArrayLike | None = None,
   *,
@@ -42,8 +44,8 @@ def pairwise_sum(
 
   Args:
     f: a JAX function of one pair: of its squared distance and of its entry of each of ``args``, all of them numbers,
-      which returns a number. It is traced once, and mapped over the pairs. It may close over parameters, also traced
-      ones, and their gradients are right. Distances are ``safe_root(D)``.
+      which returns a number. It is traced on numbers, and mapped over the pairs. It may close over parameters, also
+      traced ones, and their gradients are right. Distances are ``safe_root(D)``.
     x: points, ``(..., n, d)``.
     y: points, ``(..., m, d)``; ``None`` stands for ``x`` itself, and then ``D_ii`` is exactly 0 (and ``f(0)`` is part
       of the sum).
@@ -87,7 +89,7 @@ def pairwise_sum(
   batch. An argument ``(n, m)`` is the caller's; it is copied once if ``block_size`` does not divide ``n`` (``None``
   takes a divisor where there is one).
 
-  Un-jitted calls cost what jitted ones cost, after the first one with an ``f`` that does the same.
+  Un-jitted calls on one device compile once for all ``f`` that do the same; each of them traces its ``f``.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -104,46 +106,30 @@ def pairwise_sum(
   return _request("pairwise_sum", f, x, y, data, Sum(), method, block_size, axis_name, implementation)
 
 
+class Options(TypedDict, total=False):
+  """What ``pairwise_logsumexp`` takes by keyword, beside ``return_sign``."""
+
+  args: tuple[ArrayLike, ...]
+  weights: ArrayLike | None
+  diagonal: bool
+  where: ArrayLike | None
+  where_y: ArrayLike | None
+  method: Method
+  block_size: int | None
+  axis_name: AxisName | None
+  implementation: Implementation | None
+
+
 @overload
 def pairwise_logsumexp(
-  f: Callable[..., jax.Array],
-  x: ArrayLike,
-  y: ArrayLike | None = None,
-  *,
-  args: tuple[ArrayLike, ...] = ...,
-  weights: ArrayLike | None = ...,
-  diagonal: bool = ...,
-  return_sign: Literal[True],
-  where: ArrayLike | None = ...,
-  where_y: ArrayLike | None = ...,
-  method: Method = ...,
-  block_size: int | None = ...,
-  axis_name: AxisName | None = ...,
-  implementation: Implementation | None = ...,
+  f: Function, x: ArrayLike, y: ArrayLike | None = ..., *, return_sign: Literal[True], **o: Unpack[Options]
 ) -> tuple[jax.Array, jax.Array]: ...
-
-
 @overload
 def pairwise_logsumexp(
-  f: Callable[..., jax.Array],
-  x: ArrayLike,
-  y: ArrayLike | None = None,
-  *,
-  args: tuple[ArrayLike, ...] = ...,
-  weights: ArrayLike | None = ...,
-  diagonal: bool = ...,
-  return_sign: Literal[False] = ...,
-  where: ArrayLike | None = ...,
-  where_y: ArrayLike | None = ...,
-  method: Method = ...,
-  block_size: int | None = ...,
-  axis_name: AxisName | None = ...,
-  implementation: Implementation | None = ...,
+  f: Function, x: ArrayLike, y: ArrayLike | None = ..., *, return_sign: Literal[False] = ..., **o: Unpack[Options]
 ) -> jax.Array: ...
-
-
 def pairwise_logsumexp(
-  f: Callable[..., jax.Array],
+  f: Function,
   x: ArrayLike,
   y: ArrayLike | None = None,
   *,
@@ -215,21 +201,6 @@ class Data(NamedTuple):
   where_y: Any
 
 
-class Plan(NamedTuple):
-  """How the sums are made: who computes which rows, with what.
-
-  ``travels`` says which arguments go with the columns around a ring, ``closed`` whether f closes over what lies on
-  Explicit axes.
-  """
-
-  caller: str
-  block_size: int | None
-  axis_name: AxisName | None
-  by: Implementation
-  travels: tuple[bool, ...]
-  closed: bool
-
-
 def _request(
   caller: str,
   f: Any,
@@ -244,20 +215,21 @@ def _request(
 ) -> jax.Array:
   """Checks; then the problem and the plan."""
   _errors.function(caller, "f", f)
-  _errors.implementation(caller, implementation)
-  _errors.block_size(caller, block_size)
+  _errors.option(caller, "implementation", implementation, ("xla", "pallas"))
+  if block_size is not None:
+    _errors.positive(caller, "block_size", block_size)
   _errors.diagonal(caller, data.diagonal, y)
   batch = check(caller, x, y, data.where, data.where_y, method)
   (n, d), m = x.shape[-2:], (x if y is None else y).shape[-2]
-  check_values = _errors.values if isinstance(reduction, Sum) else _errors.weights
-  values, batch = check_values(caller, data.values, m, batch)
+  is_sum = isinstance(reduction, Sum)
+  values, batch = _errors.values(caller, "values" if is_sum else "weights", data.values, m, batch, columns=is_sum)
   devices = _sharding.ring_size(caller, axis_name)
   args, batch = _errors.args(caller, data.args, batch, (n, m), m * devices)
   result, compute = dtypes(x, *([] if y is None else [y]))
-  form = choose_form(method, BLOCK, BLOCK, d)
+  form = choose_form(method, blocked.TYPICAL, blocked.TYPICAL, d)
   points = point_sets(x, y, data.where, data.where_y, form, compute)
   function, closed_over, closed = _pair_function(caller, f, points, args, implementation)
-  columns = isinstance(reduction, Sum) and values is not None and values.ndim > 1
+  columns = is_sum and values is not None and values.ndim > 1
   problem = Problem(
     **{field.name: getattr(points, field.name) for field in fields(points)},
     values=values,
@@ -280,7 +252,7 @@ def _request(
 
 
 def _pair_function(
-  caller: str, f: Callable[..., Any], points: PointSets, args: tuple[jax.Array, ...], implementation: Any
+  caller: str, f: Function, points: PointSets, args: tuple[jax.Array, ...], implementation: Any
 ) -> tuple[PairFunction, tuple[jax.Array, ...], bool]:
   """``f``, what it closes over, and whether that lies on Explicit axes."""
   arrays = (points.x, points.y, *args)
@@ -301,18 +273,17 @@ def _pair_function(
 
 def _reduce(problem: Problem, reduction: Reduction, plan: Plan) -> jax.Array:
   arrays, roles = problem.leaves()
-  result = "nd" if problem.columns or isinstance(reduction, LogSumExp) else "n"
+  result = "nd" if execution.has_columns(problem, reduction) else "n"
 
   def of_rows(row_offset: Any, *arrays: jax.Array) -> jax.Array:
-    return execution.reduce(problem.with_leaves(arrays, row_offset), reduction, plan.block_size, plan.by)
+    return execution.reduce(problem.with_leaves(arrays, row_offset), reduction, plan)
 
   if plan.axis_name is None:
-    kernel = plan.by == "pallas"
+    kernel = plan.implementation == "pallas"
     return _sharding.shard_rows(plan.caller, of_rows, arrays, roles, result, True, kernel, plan.closed)
 
   def on_ring(*arrays: jax.Array) -> jax.Array:
-    ring = execution.Ring(plan.caller, plan.axis_name, plan.travels)  # type: ignore[arg-type]
-    return execution.reduce_on_ring(problem.with_leaves(arrays), reduction, plan.block_size, plan.by, ring)
+    return execution.reduce_on_ring(problem.with_leaves(arrays), reduction, plan)
 
   return _sharding.ring_map(plan.caller, on_ring, arrays, roles, result, plan.axis_name, plan.closed)
 

@@ -14,7 +14,8 @@ from jax_edm._core.points import PointSets
 
 ENTRIES = 2**20  # in one block: 4 MiB in float32 outweigh the cost of a step, and stay in or near the caches
 
-SMALLEST_TILE, FEW_TILES = 128, 16  # the side of tiles that may be many, and so many in a row may be smaller
+TYPICAL = 128  # points: for how many the form of blocks is chosen
+SMALLEST_TILE, FEW_TILES = 128, 16  # the least side of tiles, unless there are only so many of them in a row
 ORDERS = 2  # of reverse mode that keep no block; each takes up one checkpoint
 GROUPS = 64  # of rows that may each have a block of full size; where devices are few, they share the memory of one
 

@@ -1,4 +1,4 @@
-"""Who reduces which blocks: rows or tiles of one member of a batch, kernels, or the devices of a ring."""
+"""How a reduction runs: in blocks of rows or in tiles, for each member of a batch, in kernels, or around a ring."""
 
 from dataclasses import replace
 from functools import partial
@@ -9,35 +9,39 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_edm._pairwise import blocked, ring
-from jax_edm._pairwise.problem import Pair, Problem, some_pair
+from jax_edm._pairwise.problem import Pair, Problem, substitute_pair
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTotal, Sum
 from jax_edm._typing import AxisName, Implementation
 
 Array = jax.Array
 
 
-def reduce(problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation) -> Array:
-  """The reduction along the rows that a device has, of each member of the batch."""
-  member = partial(_of_member, reduction=reduction, block_size=block_size, by=by, batch=blocked.batch_size(problem))
-  return problem.map_batch(member, _result(problem, reduction))
-
-
-class Ring(NamedTuple):
-  """The devices of a mesh axis.
-
-  ``travels`` says which arguments go with the columns; those of pairs stay, with a column for every point.
-  """
+class Plan(NamedTuple):
+  """How a reduction is computed."""
 
   caller: str
-  axis_name: AxisName
-  travels: tuple[bool, ...]
+  block_size: int | None
+  axis_name: AxisName | None
+  implementation: Implementation
+  travels: tuple[bool, ...]  # which arguments go with the columns around a ring; those of pairs stay
+  closed: bool  # f closes over what lies on Explicit axes
 
 
-def reduce_on_ring(
-  problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation, on: Ring
-) -> Array:
-  """The same, where every device has a part of the rows and a part of the columns."""
-  caller, axis_name, travels = on
+def reduce(problem: Problem, reduction: Reduction, plan: Plan) -> Array:
+  """The reduction along the rows that a device has, of each member of the batch."""
+  member = partial(_of_member, reduction=reduction, plan=plan, batch=blocked.batch_size(problem))
+  return problem.map_batch(member, "(p,q)" if has_columns(problem, reduction) else "(p)")
+
+
+def has_columns(problem: Problem, reduction: Reduction) -> bool:
+  """A row of the matrix is reduced to several numbers."""
+  return problem.columns or isinstance(reduction, LogSumExp)
+
+
+def reduce_on_ring(problem: Problem, reduction: Reduction, plan: Plan) -> Array:
+  """The reduction, where every device of a mesh axis has a part of the rows and a part of the columns."""
+  caller, axis_name, travels = plan.caller, plan.axis_name, plan.travels
+  assert axis_name is not None
   n, m = problem.x.shape[-2], problem.y.shape[-2]
   everywhere = m * lax.axis_size(axis_name)
 
@@ -48,7 +52,7 @@ def reduce_on_ring(
     joined = replace(
       local, y=travelling.y, y_mask=travelling.y_mask, values=travelling.values, args=tuple(args), row_offset=offset
     )
-    return reduce(joined, reduction, block_size, by)
+    return reduce(joined, reduction, plan)
 
   stay = tuple(None if t else a for a, t in zip(problem.args, travels, strict=True))
   go = tuple(a if t else None for a, t in zip(problem.args, travels, strict=True))
@@ -61,18 +65,15 @@ def reduce_on_ring(
   return LogSumExp.finish(total, row_max)
 
 
-def _result(problem: Problem, reduction: Reduction) -> str:
-  return "(p,q)" if problem.columns or isinstance(reduction, LogSumExp) else "(p)"
-
-
-def _of_member(problem: Problem, reduction: Reduction, block_size: int | None, by: Implementation, batch: int) -> Array:
+def _of_member(problem: Problem, reduction: Reduction, plan: Plan, batch: int) -> Array:
   problem = problem.prepared()
-  if by == "pallas":
+  by_xla = partial(_by_xla, block_size=plan.block_size, batch=batch)
+  if plan.implementation == "pallas":
     from jax_edm._pairwise.pallas import sums  # importing Pallas takes a second
 
-    out = sums.reduce(problem, reduction, partial(_by_xla, block_size=block_size, batch=batch))
+    out = sums.reduce(problem, reduction, by_xla)
   else:
-    out = _by_xla(problem, reduction, block_size, batch)
+    out = by_xla(problem, reduction)
   if problem.x_mask is None or not reduction.linear:
     return out
   # Zero already; but the cotangent of a missing row may be anything.
@@ -82,7 +83,7 @@ def _of_member(problem: Problem, reduction: Reduction, block_size: int | None, b
 
 def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batch: int) -> Array:
   n, m = problem.x.shape[0], problem.y.shape[0]
-  substitute = some_pair(problem)
+  substitute = substitute_pair(problem)
   # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
   if isinstance(reduction, Sum) and problem.symmetric:
     side = blocked.side_of_a_tile(n, block_size * m if block_size else blocked.ENTRIES // max(batch, 1))
@@ -103,21 +104,13 @@ def _in_tiles(problem: Problem, reduction: Sum, side: int, substitute: Pair | No
     mask = jnp.ones(n, bool) if problem.x_mask is None else problem.x_mask
     x, mask, values = blocked.padded((problem.x, mask, problem.values), -n % side)
     problem = replace(problem, x=x, y=x, x_mask=mask, y_mask=mask, values=values).prepared()
-    substitute = some_pair(problem)
+    substitute = substitute_pair(problem)
   assert problem.sides is not None
 
   def of_tile(on_diagonal: bool, rows: Any, columns: Any) -> tuple[Array, Array]:
     (of_rows, x_mask, own), (of_columns, y_mask, values) = rows, columns
-    tile = replace(
-      problem,
-      x=of_rows.x,
-      y=of_columns.x,
-      x_mask=x_mask,
-      y_mask=y_mask,
-      values=values,
-      one_set=on_diagonal,
-      sides=(of_rows, of_columns),
-    )
+    points: Any = {"x": of_rows.x, "y": of_columns.x, "x_mask": x_mask, "y_mask": y_mask, "sides": (of_rows, of_columns)}
+    tile = replace(problem, **points, values=values, one_set=on_diagonal)
     block, pair_mask = tile.block(substitute)
     return reduction.of_block(block, pair_mask, values), reduction.of_columns(block, pair_mask, own)
 

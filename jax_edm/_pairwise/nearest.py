@@ -9,15 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_edm import _errors, _sharding
-from jax_edm._core.batching import map_batch
-from jax_edm._core.edm import check, choose_form, dtypes, point_sets
+from jax_edm._core.batching import dtypes, map_batch
+from jax_edm._core.edm import check, choose_form, point_sets
 from jax_edm._core.points import PointSets
 from jax_edm._pairwise import blocked, ring
 from jax_edm._typing import ArrayLike, AxisName, Method
 
 GROUP = 32  # entries of a row of which the smallest stands for all
 SPARE = 8  # candidates beyond k where the entries carry the rounding error of a product
-BLOCK = 128  # points: what the forms of blocks are chosen for
 
 
 class Nearest(NamedTuple):
@@ -81,7 +80,8 @@ def nearest(
   candidates: Any = x if y is None else y
   m = candidates.shape[-2] * _sharding.ring_size("nearest", axis_name)
   _errors.count("nearest", "k", k, max(m - (y is None), 0))
-  _errors.block_size("nearest", block_size)
+  if block_size is not None:
+    _errors.positive("nearest", "block_size", block_size)
   return _nearest(x, y, where, where_y, k, method, block_size, axis_name)
 
 
@@ -90,7 +90,7 @@ def _nearest(
   x: Any, y: Any, where: Any, where_y: Any, k: int, method: Method, block_size: int | None, axis_name: AxisName | None
 ) -> Nearest:
   result, compute = dtypes(x, *([] if y is None else [y]))
-  form = choose_form(method, BLOCK, BLOCK, x.shape[-1])
+  form = choose_form(method, blocked.TYPICAL, blocked.TYPICAL, x.shape[-1])
   points = point_sets(x, y, where, where_y, form, compute)
   search = Search(k, block_size, k + (SPARE if form.entries == "gram" else 0))
 
@@ -110,7 +110,7 @@ def _nearest(
 
 @dataclass(frozen=True)
 class Search:
-  """For the ``k`` nearest, of ``candidates`` that are measured again by differences."""
+  """A search for the ``k`` nearest points, which measures ``candidates`` again by differences."""
 
   k: int
   block_size: int | None
@@ -161,7 +161,7 @@ class Search:
     return map_batch(self._chosen, (squared, j), (2, 2), "(p,q),(p,q)")
 
   def _candidates(self, batch: int, points: PointSets) -> tuple[jax.Array, jax.Array]:
-    """Some more than the nearest, as the entries see it, and -1 where there are none."""
+    """More candidates than ``k``, by the entries of D; -1 where there is none."""
     points = points.prepared()
     assert points.sides is not None
     of_rows, of_columns = points.sides
@@ -184,7 +184,7 @@ class Search:
 
   def _measured(self, batch: int, points: PointSets, j: jax.Array) -> jax.Array:
     """Squared distances of the candidates, by differences; 0 where there is none."""
-    points = points.filled()
+    points = points.with_finite_points()
 
     def measure(_: Any, rows: Any) -> jax.Array:
       x, j = rows

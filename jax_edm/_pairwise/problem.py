@@ -1,6 +1,6 @@
 """The data of a problem of pairs, and the function of one pair: made once at the public function, handed down whole."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from jax_edm._core.points import PointSets
 
 Array = jax.Array
 
-SELECT = "select_n of integers"  # what Pallas makes of it, Triton's compiler does not take
+SELECT = "select_n of integers"  # Pallas lowers it to what Triton's compiler refuses
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,12 @@ class PairFunction:
   """A function of one pair, ``f(D, *args)``; what it closes over is data, and comes first.
 
   Two of them are equal if they are the same program: a lambda that is written anew in every call is compiled once.
-
-  Attributes:
-    caller: the public function, for messages.
-    jaxpr: the function, traced on scalars: its inputs are what it closes over, D and the arguments, and its output is
-      one number.
-    program: the text of the jaxpr, and which constants and functions stand in it.
   """
 
-  caller: str
+  caller: str  # the public function, for messages
+  # f, traced on scalars: of what it closes over, D and the arguments. It returns one number.
   jaxpr: Jaxpr = field(compare=False)
-  program: tuple[Any, ...]
+  program: tuple[Any, ...]  # the text of the jaxpr, and which constants and functions stand in it
 
   @classmethod
   def trace(
@@ -75,8 +70,8 @@ class PairFunction:
 
 @dataclass(frozen=True)
 class UntracedPairFunction(PairFunction):
-  """A function that is called where it stands: inside a shard_map that checks what varies, whose types no jaxpr of
-  scalars has.
+  """A function that is not traced in advance, but called in each block: in a ``shard_map`` with ``check_vma=True``,
+  values have types that a jaxpr of scalars lacks.
   """
 
   f: Callable[..., Any]
@@ -120,18 +115,10 @@ def _beside_the_text(jaxpr: Jaxpr) -> list[Any]:
       if hasattr(p, "eqns") or hasattr(p, "jaxpr"):
         found += map(id, getattr(p, "consts", ()))
       else:
-        found.append(p if _hashable(p) else id(p))
+        found.append(p if isinstance(p, Hashable) else id(p))
     for inner in _inner(equation):
       found += _beside_the_text(inner)
   return found
-
-
-def _hashable(value: Any) -> bool:
-  try:
-    hash(value)
-  except TypeError:
-    return False
-  return True
 
 
 def _inner(equation: Any) -> list[Any]:
@@ -146,25 +133,15 @@ def _parameters(equation: Any) -> list[Any]:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Problem(PointSets):
-  """Points, and what is summed over their pairs: ``f(D, *args)`` times values.
+  """Points, and what is summed over their pairs: ``f(D, *args)`` times values."""
 
-  Attributes:
-    values: ``(..., m)`` or ``(..., m, k)``, the weights of a logsumexp; None: ones.
-    args: each ``(..., n or 1, m or 1)``; None on a ring, where another device has them.
-    closed_over: what ``f`` closes over; without batch or pairs.
-    row_max: ``(..., n)``, the scale of each row of a logsumexp, where it is known.
-    f: the function of one pair.
-    columns: values have columns.
-    diagonal: the pair of a point with itself counts.
-  """
-
-  values: Array | None
-  args: tuple[Array | None, ...]
-  closed_over: tuple[Array, ...]
-  row_max: Array | None
+  values: Array | None  # (..., m) or (..., m, k), the weights of a logsumexp; None: ones
+  args: tuple[Array | None, ...]  # each (..., n or 1, m or 1); None on a ring, where another device has them
+  closed_over: tuple[Array, ...]  # what f closes over; without batch or pairs
+  row_max: Array | None  # (..., n), the scale of each row of a logsumexp, where it is known
   f: PairFunction = field(metadata={"static": True})
-  columns: bool = field(metadata={"static": True})
-  diagonal: bool = field(metadata={"static": True})
+  columns: bool = field(metadata={"static": True})  # values have columns
+  diagonal: bool = field(metadata={"static": True})  # the pair of a point with itself counts
 
   def roles(self) -> Any:
     closed_over = tuple("c" * c.ndim for c in self.closed_over)
@@ -205,18 +182,12 @@ class Problem(PointSets):
     offset = None
     if self.one_set and not (self.row_offset is None and rows.side.x.shape == self.x.shape):
       offset = jnp.asarray(start if self.row_offset is None else start + self.row_offset)
-    return replace(
-      self,
-      x=rows.side.x,
-      x_mask=rows.x_mask,
-      row_max=rows.row_max,
-      args=args,
-      row_offset=offset,
-      sides=None if self.sides is None else (rows.side, self.sides[1]),
-    )
+    sides = None if self.sides is None else (rows.side, self.sides[1])
+    own: Any = {"x": rows.side.x, "x_mask": rows.x_mask, "row_max": rows.row_max, "sides": sides}
+    return replace(self, **own, args=args, row_offset=offset)
 
   def block(self, substitute: "Pair | None") -> tuple[Array, Array | None]:
-    """``f`` of all pairs, and which of them are there; ``substitute`` stands where one is not."""
+    """``f`` of all pairs, and which of them exist; ``f`` sees ``substitute`` in the place of one that does not."""
     squared, mask = self.squared(), self.pair_mask()
     args = [a for a in self.args if a is not None]
     if mask is not None and substitute is not None:
@@ -242,24 +213,22 @@ class Pair(NamedTuple):
   args: tuple[Array, ...]
 
 
-def some_pair(problem: Problem) -> Pair | None:
-  """A pair that is there, to stand where there is none; None: all are there.
+def substitute_pair(problem: Problem) -> Pair | None:
+  """A pair that exists, which replaces those that do not before ``f`` sees them; None: all exist.
 
-  What does not exist is a copy of this pair to ``f``, which has no singularity there that it does not have anyway: a
-  number of the library's own choice, for D or for an argument, might be one.
+  ``f`` has no singularity there that it does not have anyway. It might have one at a number of our own choice.
   """
   if problem.x_mask is None and problem.y_mask is None and (problem.diagonal or not problem.one_set):
     return None
   n, m = problem.x.shape[0], problem.y.shape[0]
-  here, across = (
-    jnp.ones(size, bool) if mask is None else mask for mask, size in ((problem.x_mask, n), (problem.y_mask, m))
-  )
-  i = jnp.argmax(here)
+  x_mask = jnp.ones(n, bool) if problem.x_mask is None else problem.x_mask
+  y_mask = jnp.ones(m, bool) if problem.y_mask is None else problem.y_mask
+  i = jnp.argmax(x_mask)
   if problem.one_set and not problem.diagonal:
-    across = across & (jnp.arange(m) != i + (0 if problem.row_offset is None else problem.row_offset))
-  j = jnp.argmax(across)
+    y_mask = y_mask & (jnp.arange(m) != i + (0 if problem.row_offset is None else problem.row_offset))
+  j = jnp.argmax(y_mask)
   squared = jnp.square(problem.x[i] - problem.y[j]).sum()
   args = [a[jnp.minimum(i, a.shape[0] - 1), jnp.minimum(j, a.shape[1] - 1)] for a in problem.args if a is not None]
-  there = here.any() & across.any()
-  pair = Pair(jnp.where(there, squared, 1), tuple(jnp.where(there, a, jnp.ones_like(a)) for a in args))
+  exists = x_mask.any() & y_mask.any()
+  pair = Pair(jnp.where(exists, squared, 1), tuple(jnp.where(exists, a, jnp.ones_like(a)) for a in args))
   return lax.stop_gradient(pair)

@@ -11,6 +11,7 @@ from jax import lax
 from jax_edm._core import distance
 
 Array = jax.Array
+Maybe = jax.Array | None
 
 
 class Reduction(Protocol):
@@ -21,9 +22,7 @@ class Reduction(Protocol):
     """A sum, to which what does not exist adds nothing."""
     ...
 
-  def of_block(
-    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
-  ) -> Array:
+  def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
     """``(b,)``, or ``(b, k)``."""
     ...
 
@@ -34,12 +33,10 @@ class Sum:
 
   linear: ClassVar[bool] = True
 
-  def of_block(
-    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
-  ) -> Array:
+  def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
     return distance.dot(*_factors(block, pair_mask, values, 1))
 
-  def of_columns(self, block: Array, pair_mask: Array | None, values: Array | None) -> Array:
+  def of_columns(self, block: Array, pair_mask: Maybe, values: Maybe) -> Array:
     """``sum_i f_ij v_i``: as ``(values' block)'``, which is faster on a CPU (``distance.transposed``)."""
     block, values = _factors(block, pair_mask, values, 0)
     sums = distance.dot(values.T, block)
@@ -52,9 +49,7 @@ class RowMax:
 
   linear: ClassVar[bool] = False
 
-  def of_block(
-    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
-  ) -> Array:
+  def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
     terms = lax.stop_gradient(exponents(block, pair_mask))
     if values is not None:  # a term without weight must not set the scale
       terms = jnp.where(values == 0, lowest(terms), terms + log_size(values, terms))
@@ -67,9 +62,7 @@ class ScaledTotal:
 
   linear: ClassVar[bool] = True
 
-  def of_block(
-    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
-  ) -> Array:
+  def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
     assert row_max is not None
     return weighted_exponentials(exponents(block, pair_mask), values, row_max[:, None]).sum(1)
 
@@ -80,9 +73,7 @@ class LogSumExp:
 
   linear: ClassVar[bool] = False
 
-  def of_block(
-    self, block: Array, pair_mask: Array | None, values: Array | None, row_max: Array | None = None
-  ) -> Array:
+  def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
     scale = RowMax().of_block(block, pair_mask, values)
     return self.finish(ScaledTotal().of_block(block, pair_mask, values, scale), scale)
 
@@ -94,7 +85,7 @@ class LogSumExp:
     return jnp.stack([jnp.where(empty, -jnp.inf, size), lax.stop_gradient(jnp.sign(total))], -1)
 
 
-def weighted_exponentials(terms: Array, weights: Array | None, row_max: Array) -> Array:
+def weighted_exponentials(terms: Array, weights: Maybe, row_max: Array) -> Array:
   """``w exp(terms - row_max)``, right for weights of every finite size, and with a derivative in w also where w is 0.
 
   ``w / |w|`` is taken in two steps, since ``1 / |w|`` may be no normal number; no step has a derivative.
@@ -116,7 +107,7 @@ def log_size(weights: Array, like: Array) -> Array:
   return jnp.log(jnp.where(size == 0, 1, size))
 
 
-def exponents(block: Array, pair_mask: Array | None) -> Array:
+def exponents(block: Array, pair_mask: Maybe) -> Array:
   """Of float32 at least; the lowest number for what does not exist, and in the place of minus infinity."""
   block = block.astype(jnp.promote_types(jnp.result_type(block.dtype, float), jnp.float32))
   if pair_mask is not None:
@@ -136,7 +127,7 @@ def finite(row_max: Array) -> Array:
   return jnp.where((row_max > lowest(row_max)) & (row_max < jnp.inf), row_max, 0)
 
 
-def _factors(block: Array, pair_mask: Array | None, values: Array | None, axis: int) -> list[Array]:
+def _factors(block: Array, pair_mask: Maybe, values: Maybe, axis: int) -> list[Array]:
   if pair_mask is not None:
     block = jnp.where(pair_mask, block, jnp.zeros_like(block))
   # A product with ones, not a sum: a CPU vectorises it, and makes the block once for a sum of rows and one of columns.

@@ -2,7 +2,7 @@ r"""Sums and searches over blocks that travel around a ring of devices.
 
 Each device keeps what is ``local``, and a block ``travels``: the blocks go from device to device, one neighbour at a
 time, until each has been everywhere. Where ``f(owner, local, travelling)`` is the pair of what a block adds to the sum
-of the device on which it is, and of what it takes along and brings home,
+of the device on which it is, and to the sum that travels with it and ends on its owner,
 
 .. math:: a_i = \sum_s f_1(s, l_i, t_s), \qquad b_s = \sum_i f_2(s, l_i, t_s),
 
@@ -50,7 +50,7 @@ def total(caller: str, f: Visit, axis_name: AxisName, local: Any, travelling: An
 
   constants = local_constants, constants
   out = jax.eval_shape(visit, here, constants, local, travelling)[0]
-  if not jnp.issubdtype(out.dtype, jnp.inexact):  # a number of points, say
+  if not jnp.issubdtype(out.dtype, jnp.inexact):  # for example a count
     local, travelling = lax.stop_gradient((local, travelling))
   return _round(visit, axis_name, constants, local, travelling)[0]
 
@@ -61,8 +61,8 @@ def _closure_convert(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., A
   tree, traced = jax.tree.structure(shape), [isinstance(c, jax.core.Tracer) for c in closed.consts]
 
   def of_closed_over(closed_over: tuple[Any, ...], *args: Any) -> Any:
-    given = iter(closed_over)
-    consts = [next(given) if t else c for c, t in zip(closed.consts, traced, strict=True)]
+    values = iter(closed_over)
+    consts = [next(values) if t else c for c, t in zip(closed.consts, traced, strict=True)]
     run = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))
     return jax.tree.unflatten(tree, run(*jax.tree.leaves(args)))
 
@@ -112,15 +112,18 @@ def _round_jvp(f: Callable[..., Any], axis_name: AxisName, primals: Any, tangent
   return _round(f, axis_name, *primals), linear_of_trees(tangent, transpose, primals, tangents[1:])
 
 
-def _visits(f: Visit, axis_name: AxisName, local: Any, travelling: Any) -> tuple[Any, Any]:
-  """What all visits add to the local sum, and to the travelling sums, which are at home again."""
+def _visits(f: Visit, axis_name: AxisName, local: Any, travelling: Any, merge: Any = None) -> tuple[Any, Any]:
+  """What all visits add to the local sum, and to the travelling sums, which end on their owners.
+
+  ``merge`` joins what is local, in place of a sum.
+  """
   here, add = lax.axis_index(axis_name), partial(jax.tree.map, jnp.add)
 
   def step(state: Any, _: None) -> tuple[Any, None]:
     # The owner travels, too: where there are several axes, ppermute and axis_index may number devices differently.
     (owner, travelling, travelling_sum), local_sum = to_neighbour(state[0], axis_name), state[1]
-    local_sum, travelling_sum = add((local_sum, travelling_sum), f(owner, local, travelling))
-    return ((owner, travelling, travelling_sum), local_sum), None
+    more, travelling_more = f(owner, local, travelling)
+    return ((owner, travelling, add(travelling_sum, travelling_more)), (merge or add)(local_sum, more)), None
 
   local_sum, travelling_sum = f(here, local, travelling)
   start = (here, travelling, travelling_sum), local_sum
@@ -130,15 +133,8 @@ def _visits(f: Visit, axis_name: AxisName, local: Any, travelling: Any) -> tuple
 
 def fold(f: Visit, axis_name: AxisName, local: Any, travelling: Any, merge: Callable[..., Any]) -> Any:
   """``merge`` of all ``f(s, local, travelling of s)``; without derivatives."""
-  here = lax.axis_index(axis_name)
-  local, travelling = unify_varying_axes(lax.stop_gradient((local, travelling)), here)
-
-  def step(state: Any, _: None) -> tuple[Any, None]:
-    (owner, travelling), best = to_neighbour(state[0], axis_name), state[1]
-    return ((owner, travelling), merge(best, f(owner, local, travelling))), None
-
-  start = (here, travelling), f(here, local, travelling)
-  return lax.scan(step, start, length=lax.axis_size(axis_name) - 1)[0][1]
+  local, travelling = unify_varying_axes(lax.stop_gradient((local, travelling)), lax.axis_index(axis_name))
+  return _visits(lambda *visit: (f(*visit), ()), axis_name, local, travelling, merge)[0]
 
 
 def to_neighbour(tree: Any, axis_name: AxisName) -> Any:

@@ -60,7 +60,7 @@ def two_parts():
 # file contents, or None for no file; what the one line must say
 MISTAKES = {
   "no such file": (None, "No such file"),
-  "ragged": ("0,1\n1\n", "all rows must have as many entries"),
+  "ragged": ("0,1\n1\n", "all rows must have the same number of entries"),
   "not square": (matrix()[:, :4], "square"),
   "asymmetric": (changed(0, 1, value=9.0), "symmetric"),
   "negative": (changed((0, 1), (1, 0), value=-1.0), "negative"),

@@ -128,7 +128,7 @@ def test_mds_of_points_that_coincide():
 
 
 def test_mds_in_a_scan_and_in_batches(rng):
-  """Forward over reverse of a scan, where JAX up to 0.10 drops rules: there the derivative is JAX's own."""
+  """Forward over reverse of a scan, where JAX up to 0.10 drops the rules of a ``custom_jvp``: these are none."""
   D = oracle.edm(rng.normal(size=(3, 6, 4))).astype(np.float32)
   v = np.stack([symmetric(rng, 6) for _ in range(3)]).astype(np.float32)
   one = lambda D: measure(D, 1, 2)  # noqa: E731
@@ -142,5 +142,5 @@ def test_mds_in_a_scan_and_in_batches(rng):
     for f in functions.values()
   )
   for value, hvp in others:
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(value, expected, rtol=512 * float(np.finfo(np.float32).eps))
     np.testing.assert_allclose(hvp, expected_hvp, atol=1e-3 * np.abs(expected_hvp).max())

@@ -65,8 +65,4 @@ def test_derivatives_in_float32_and_through_a_scan(rng):
   np.testing.assert_allclose(gradient, expected, atol=2e-2 * np.abs(expected).max())
   np.testing.assert_allclose(quick_jit(jax.grad(scanned))(t), gradient, atol=1e-2 * np.abs(expected).max())
   hvp_of_the_scan = quick_jit(lambda t: jax.jvp(jax.grad(scanned), (t,), (dt,))[1])
-  if jax.__version_info__ >= (0, 11):
-    np.testing.assert_allclose(hvp_of_the_scan(t), hvp, atol=5e-2 * np.abs(hvp).max())
-  else:  # JAX drops the rule there, and must not find a zero in its place
-    with pytest.raises(TypeError, match="custom_vjp"):
-      hvp_of_the_scan(t)
+  np.testing.assert_allclose(hvp_of_the_scan(t), hvp, atol=5e-2 * np.abs(hvp).max())

@@ -83,7 +83,7 @@ def backend(name, interpret=True):
 
 @contextlib.contextmanager
 def interpreted(name, runs=True):
-  """Kernels run on this machine, by the backend of that name; it fails where another one has run, or none that ``runs``."""
+  """Kernels run on this machine, by the backend of that name; ``only`` says where that fails."""
   if name == "xla":
     yield
     return

@@ -384,7 +384,7 @@ BAD = {
   ),
   "sums of integers": (
     TypeError,
-    "sums must be of floating numbers, or count where f is true. Got sums of dtype int32",
+    "f must return a floating-point number, or a boolean, which counts. Got sums of dtype int32",
     lambda x: fused_sum(lambda D: D < 1, x, values=jnp.ones(4, jnp.int32)),
   ),
   "complex": (

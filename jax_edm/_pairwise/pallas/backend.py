@@ -23,19 +23,12 @@ BlockOf = Callable[[Shape], pl.BlockSpec]  # the block of an array of that shape
 
 @dataclass(frozen=True)
 class Tiling:
-  """How the matrix of all pairs, padded to whole tiles, is cut into them.
+  """How the matrix of all pairs, padded to whole tiles, is cut into them."""
 
-  Attributes:
-    shape: ``(B, A)``, that of a tile.
-    n: points of the output side, padded.
-    m: points of the input side, padded.
-    rows: the output side holds the rows of D.
-  """
-
-  shape: tuple[int, int]
-  n: int
-  m: int
-  rows: bool
+  shape: tuple[int, int]  # (B, A), that of a tile
+  n: int  # points of the output side, padded
+  m: int  # points of the input side, padded
+  rows: bool  # the output side holds the rows of D
 
   @property
   def counts(self) -> tuple[int, int]:
@@ -81,17 +74,11 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class Backend(ABC):
-  """A compiler of kernels.
+  """A compiler of kernels."""
 
-  Attributes:
-    sides: A and B of a tile.
-    interpret: what ``pallas_call`` takes; in tests, where kernels run on any machine.
-    lacks: operations of f that Pallas lowers, and the compiler behind it refuses.
-  """
-
-  sides: tuple[int, int]
-  interpret: Any = False
-  lacks: ClassVar[tuple[str, ...]] = ()
+  sides: tuple[int, int]  # A and B of a tile
+  interpret: Any = False  # what ``pallas_call`` takes; in tests, where kernels run on any machine
+  lacks: ClassVar[tuple[str, ...]] = ()  # operations of f that Pallas lowers, and the compiler behind it refuses
 
   @property
   @abstractmethod

@@ -37,19 +37,12 @@ Vjp = Callable[[Backend, Arrays, Arrays, Sequence[int]], Arrays]
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-  """A function of arrays that a backend computes.
+  """A function of arrays that a backend computes."""
 
-  Attributes:
-    f: the function of one pair; for messages.
-    run: the results, by a backend, of all arrays.
-    by_xla: the same results, of the arrays, by XLA.
-    vjp: by a backend, of all arrays and the cotangents of the results, the cotangents of the arrays at some positions;
-      None: XLA computes them.
-  """
-
-  f: PairFunction
-  run: Callable[[Backend, Arrays], Arrays]
-  by_xla: Callable[..., Arrays]
+  f: PairFunction  # for messages
+  run: Callable[[Backend, Arrays], Arrays]  # the results, of all arrays
+  by_xla: Callable[..., Arrays]  # the same results, of the arrays
+  # Of all arrays, the cotangents of the results, and positions of arrays: the cotangents of these. None: by XLA.
   vjp: Vjp | None
 
   def transposed(self, argnums: Sequence[int], count: int) -> "Kernel":

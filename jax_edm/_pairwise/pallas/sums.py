@@ -6,8 +6,7 @@ the kernel; what is left goes into the kernel, with the numbers that it needs as
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,55 +17,42 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jax_edm import _errors
 from jax_edm._core.derivatives import varying_axes
 from jax_edm._core.linear import Arrays
+from jax_edm._pairwise import reductions
 from jax_edm._pairwise.pallas import rule, sweeps
 from jax_edm._pairwise.pallas.backend import Backend
 from jax_edm._pairwise.pallas.rule import XLA, Kernel
 from jax_edm._pairwise.problem import PairFunction, Problem
-from jax_edm._pairwise.reductions import (
-  LogSumExp,
-  Reduction,
-  RowMax,
-  ScaledTotal,
-  Sum,
-  exponents,
-  finite,
-  log_size,
-  weighted_exponentials,
-)
+from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTotal, Sum
 
-
-class ByXla(Protocol):
-  """The same by XLA."""
-
-  def __call__(self, problem: Problem, reduction: Reduction) -> jax.Array: ...
+ByXla = Callable[[Problem, Reduction], jax.Array]  # the same reduction by XLA
 
 
 def reduce(problem: Problem, reduction: Reduction, by_xla: ByXla) -> jax.Array:
   """``reduction`` of all pairs, by kernels; ``by_xla(problem, reduction)`` is the same by XLA."""
-  args = tuple(map(_narrowed, _present(*problem.args)))
-  _check(problem.f.caller, problem.x, problem.y, *args, *_present(problem.values))
+  args = tuple(map(_narrowed, _not_none(*problem.args)))
+  _check(problem.f.caller, problem.x, problem.y, *args, *_not_none(problem.values))
   problem = separate(replace(problem, args=args))
   if isinstance(reduction, Sum):
-    return _total(problem, partial(by_xla, reduction=Sum()))
+    return _total(problem, lambda problem: by_xla(problem, Sum()))
   if isinstance(reduction, ScaledTotal):
     assert problem.row_max is not None
-    return _total(_on_scale(problem, problem.row_max), partial(by_xla, reduction=Sum()))
+    return _total(_on_scale(problem, problem.row_max), lambda problem: by_xla(problem, Sum()))
   row_max, total = _row_max_and_total(problem, by_xla)
   if isinstance(reduction, RowMax):
     return row_max
-  return LogSumExp.finish(_total(_on_scale(problem, row_max), partial(by_xla, reduction=Sum()), total), row_max)
+  return LogSumExp.finish(_total(_on_scale(problem, row_max), lambda problem: by_xla(problem, Sum()), total), row_max)
 
 
 def _total(problem: Problem, by_xla: Callable[[Problem], jax.Array], value: jax.Array | None = None) -> jax.Array:
   """``sum_j f(D_ij) v_j``, ``(n,)`` or ``(n, k)``; ``value`` is the same, if it is known, without a derivative."""
   out = jax.eval_shape(by_xla, problem.prepared())
-  arrays, names, rebuild = _take_apart(problem)
+  arrays, names, rebuild = _flatten(problem)
   count = len(arrays)
   if jnp.issubdtype(out.dtype, jnp.integer):  # counted in float32, which is exact for as many as there are points
     if problem.values is not None or problem.f.dtype != np.bool_:
-      expected = 'with implementation="pallas" sums must be of floating numbers, or count where f is true'
+      expected = 'with implementation="pallas" f must return a floating-point number, or a boolean, which counts'
       advice = f"Convert what f returns, and values, or take {XLA}"
-      raise TypeError(_errors.message(problem.f.caller, expected, f"sums of dtype {out.dtype}", advice))
+      raise _errors.type_error(problem.f.caller, expected, f"sums of dtype {out.dtype}", advice)
     arrays = lax.stop_gradient(arrays)
   else:
     _check(problem.f.caller, out)
@@ -86,8 +72,8 @@ def _total(problem: Problem, by_xla: Callable[[Problem], jax.Array], value: jax.
 
 def _row_max_and_total(problem: Problem, by_xla: ByXla) -> tuple[jax.Array, jax.Array]:
   """The scale of each row, and its sum of exponentials on that scale, ``(n,)``; without derivatives."""
-  f = _compose(problem, lambda squared, *args: exponents(problem.f((), squared, args), None))
-  arrays, _, rebuild = _take_apart(problem)
+  f = _compose(problem, lambda squared, *args: reductions.exponents(problem.f((), squared, args), None))
+  arrays, _, rebuild = _flatten(problem)
 
   def run(backend: Backend, arrays: Arrays) -> Arrays:
     return sweeps.scaled(replace(rebuild(arrays), f=f), backend)
@@ -107,13 +93,13 @@ def _on_scale(problem: Problem, row_max: jax.Array) -> Problem:
 
   def term(squared: jax.Array, row_max: jax.Array, *rest: jax.Array) -> jax.Array:
     weight, args = (rest[0], rest[1:]) if weights else (None, rest)
-    terms = exponents(problem.f((), squared, args), None)
+    terms = reductions.exponents(problem.f((), squared, args), None)
     # A sweep may round otherwise than the one that found the scale: at 1e30 the last digit is 1e23, whose exp is inf.
-    above = terms - finite(row_max) + (0 if weight is None else log_size(weight, terms))
+    above = terms - reductions.finite(row_max) + (0 if weight is None else reductions.log_size(weight, terms))
     above = jnp.where((above > 0) & (above < jnp.inf), above, 0)
     if weight is not None:  # a term without weight is not on the scale
       above = jnp.where(weight == 0, 0, above)
-    return weighted_exponentials(terms - lax.stop_gradient(above), weight, row_max)
+    return reductions.weighted_exponentials(terms - lax.stop_gradient(above), weight, row_max)
 
   scaled = replace(problem, args=(row_max[:, None], *weights, *problem.args), values=None, row_max=None)
   return replace(scaled, f=_compose(scaled, term))
@@ -122,11 +108,11 @@ def _on_scale(problem: Problem, row_max: jax.Array) -> Problem:
 def _compose(problem: Problem, f: Callable[..., jax.Array]) -> PairFunction:
   """The function of one pair of a problem with such arguments; it closes over nothing."""
   with jax.enable_x64(False):
-    arrays = (problem.x, *_present(*problem.args))
+    arrays = (problem.x, *_not_none(*problem.args))
     return PairFunction.trace(problem.f.caller, f, [jax.ShapeDtypeStruct((), _in_32_bits(a).dtype) for a in arrays])[0]
 
 
-def _take_apart(problem: Problem) -> tuple[list[jax.Array], list[str], Callable[[Arrays], Problem]]:
+def _flatten(problem: Problem) -> tuple[list[jax.Array], list[str], Callable[[Arrays], Problem]]:
   """The arrays of a problem, each of them once; their names; and the problem of such arrays."""
   all_rows = problem.all_rows
   once: Any = replace(problem, sides=None)
@@ -141,7 +127,7 @@ def _take_apart(problem: Problem) -> tuple[list[jax.Array], list[str], Callable[
   return [a for _, a in found], [jax.tree_util.keystr(path)[1:] for path, _ in found], rebuild
 
 
-def _present(*arrays: jax.Array | None) -> list[jax.Array]:
+def _not_none(*arrays: jax.Array | None) -> list[jax.Array]:
   return [a for a in arrays if a is not None]
 
 
@@ -151,7 +137,7 @@ def _check(caller: str, *arrays: jax.Array | jax.ShapeDtypeStruct) -> None:
     floating = jnp.issubdtype(a.dtype, jnp.floating) and a.dtype.itemsize <= 4
     if not (floating or a.dtype in (np.bool_, np.int32)):
       expected = 'with implementation="pallas" numbers must be booleans, int32, or floating and of 32 bits at most'
-      raise TypeError(_errors.message(caller, expected, f"dtype {a.dtype}", f"Convert them, or take {XLA}"))
+      raise _errors.type_error(caller, expected, f"dtype {a.dtype}", f"Convert them, or take {XLA}")
   _check_devices(caller, arrays)
 
 

@@ -40,10 +40,6 @@ def to_32_bits(a: Array) -> Array:
   return a.astype(jnp.float32 if jnp.issubdtype(a.dtype, jnp.floating) else jnp.int32)
 
 
-def arg_name(i: int) -> str:
-  return f"args[{i}]"
-
-
 def total(problem: Problem, backend: Backend) -> Array:
   """``sum_j f(D_ij) v_j``, ``(n,)``, or ``(n, k)``."""
   tiles, values = _Tiles(problem, backend), problem.values
@@ -111,7 +107,7 @@ class _Tiles:
   def __init__(self, problem: Problem, backend: Backend, g: Array | None = None, rows: bool = True) -> None:
     self.problem, self.backend, self.g, self.rows = problem, backend, g, rows
     (n, self.d), m = problem.x.shape, problem.y.shape[0]
-    self.args = {arg_name(i): a for i, a in enumerate(problem.args) if a is not None}
+    self.args = {f"args[{i}]": a for i, a in enumerate(problem.args) if a is not None}
     self.kinds = {k: "n" * (a.shape[0] == n > 1) + "m" * (a.shape[1] == m > 1) for k, a in self.args.items()}
     self.products = problem.form.entries == "gram"
     self.chunks, self.width = backend.chunks(self.d, self.products)

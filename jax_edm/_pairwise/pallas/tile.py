@@ -20,34 +20,21 @@ T = TypeVar("T")
 
 
 class Inputs(NamedTuple):
-  """What a sweep reads, by name: arrays, or, inside a kernel, the references to them.
+  """What a sweep reads, by name: arrays, or, inside a kernel, the references to them."""
 
-  Attributes:
-    output_side: ``(w, n)`` each, what belongs to the points of the output side.
-    input_side: ``(w, m)`` each.
-    shared: ``(1, 1)`` each, what belongs to all pairs.
-    pairs: one entry for each pair; the rows are those of D, on whichever side they are.
-  """
-
-  output_side: dict[str, Any]
-  input_side: dict[str, Any]
-  shared: dict[str, Any]
-  pairs: dict[str, Any]
+  output_side: dict[str, Any]  # (w, n) each, what belongs to the points of the output side
+  input_side: dict[str, Any]  # (w, m) each
+  shared: dict[str, Any]  # (1, 1) each, what belongs to all pairs
+  pairs: dict[str, Any]  # one entry for each pair; the rows are those of D, on whichever side they are
 
 
 @dataclass(frozen=True)
 class SideReferences:
-  """References to what belongs to the points on one side of a tile.
+  """References to what belongs to the points on one side of a tile."""
 
-  Attributes:
-    refs: by name.
-    columns: those of the tile in each reference.
-    start: the index of the first point of the tile among all points of the side.
-  """
-
-  refs: dict[str, jax.Ref]
-  columns: slice | pl.Slice
-  start: Index
+  refs: dict[str, jax.Ref]  # by name
+  columns: slice | pl.Slice  # those of the tile in each reference
+  start: Index  # the index of the first point of the tile among all points of the side
 
   def __contains__(self, name: str) -> bool:
     return name in self.refs
@@ -59,22 +46,15 @@ class SideReferences:
 
 @dataclass(frozen=True)
 class TileReferences:
-  """References to everything that a tile reads.
+  """References to everything that a tile reads."""
 
-  Attributes:
-    shape: ``(B, A)``.
-    shared: ``(1, 1)`` each; values, not references.
-    pairs_at: where the tile lies in the references ``pairs``.
-    rows: the output side holds the rows of D.
-  """
-
-  shape: tuple[int, int]
+  shape: tuple[int, int]  # (B, A)
   output_side: SideReferences
   input_side: SideReferences
-  shared: dict[str, jax.Array]
+  shared: dict[str, jax.Array]  # (1, 1) each; values, not references
   pairs: dict[str, jax.Ref]
-  pairs_at: Any
-  rows: bool
+  pairs_at: Any  # where the tile lies in the references ``pairs``
+  rows: bool  # the output side holds the rows of D
 
   def read_pairs(self, name: str) -> jax.Array:
     """``(B, A)``."""
@@ -87,17 +67,11 @@ def no_chunk(c: Index) -> list[jax.Array]:
 
 
 class Tile(NamedTuple):
-  """What is computed from one tile.
+  """What is computed from one tile."""
 
-  Attributes:
-    sums: ``(w, A)`` each.
-    of_chunk: the sums that belong to a chunk of coordinates, ``(w, A)`` each, by the number of the chunk.
-    pairs: ``(B, A)`` each, written as they are.
-  """
-
-  sums: Arrays
-  of_chunk: Callable[[Index], list[jax.Array]] = no_chunk
-  pairs: Arrays = ()
+  sums: Arrays  # (w, A) each
+  of_chunk: Callable[[Index], list[jax.Array]] = no_chunk  # (w, A) each, by the number of a chunk of coordinates
+  pairs: Arrays = ()  # (B, A) each, written as they are
 
 
 def add(old: Arrays, new: Arrays) -> list[jax.Array]:
@@ -106,27 +80,16 @@ def add(old: Arrays, new: Arrays) -> list[jax.Array]:
 
 @dataclass(frozen=True)
 class Sweep:
-  """What is computed from all tiles, merged for each point of the output side.
+  """What is computed from all tiles, merged for each point of the output side."""
 
-  Attributes:
-    name: of the kernel.
-    tile: computes a tile.
-    sums: the height ``w`` of each sum, and the value from which it starts.
-    merge: merges the sums of tiles before with those of a tile.
-    chunks: the number of chunks of coordinates.
-    chunk_sums: the heights of the sums of a chunk; they start from zero and are added.
-    pairs: the number of results with an entry for each pair.
-    rows: the output side holds the rows of D; otherwise its columns.
-  """
-
-  name: str
+  name: str  # of the kernel
   tile: Callable[[TileReferences], Tile]
-  sums: Sequence[tuple[int, float]]
-  merge: Callable[[Arrays, Arrays], list[jax.Array]] = add
-  chunks: int = 1
-  chunk_sums: Sequence[int] = ()
-  pairs: int = 0
-  rows: bool = True
+  sums: Sequence[tuple[int, float]]  # the height ``w`` of each sum, and the value from which it starts
+  merge: Callable[[Arrays, Arrays], list[jax.Array]] = add  # of the sums of tiles before with those of a tile
+  chunks: int = 1  # of coordinates
+  chunk_sums: Sequence[int] = ()  # the heights of the sums of a chunk; they start from zero and are added
+  pairs: int = 0  # results with an entry for each pair
+  rows: bool = True  # the output side holds the rows of D; otherwise its columns
 
   @property
   def heights(self) -> list[int]:

@@ -19,26 +19,26 @@ RIVALS = {
 }
 
 
-def table(kept: dict[str, Any]) -> list[str]:
-  """One row for each work: our time, and how many times as long the others took; the goal, where there was one."""
+def table(kept: dict[str, Any], goals: bool = True) -> list[str]:
+  """One row for each work: our time, and how many times as long the others took; ``goals``: and which it should be."""
   head = ["work", "ms", *RIVALS, "limit"]
-  return [*_table(head), *(_row(result) for result in kept["results"])]
+  return [*_table(head), *(_row(result, goals) for result in kept["results"])]
 
 
-def _row(result: dict[str, Any]) -> str:
+def _row(result: dict[str, Any], goals: bool) -> str:
   rows = {row["against"]: row for row in result["rows"]}
   cells = [result["work"], f"{result['ms']:.3g}"]
   for names in RIVALS.values():
     found = [rows[name] for name in names if name in rows]
-    cells.append(_ratio(found[0]) if found else "")
+    cells.append(_ratio(found[0], goals) if found else "")
   limits = [row["ratio"] for name, row in rows.items() if name.startswith("limit")]
   cells.append(f"{max(limits):.2f}" if limits else "")
   return _row_of(*cells)
 
 
-def _ratio(row: dict[str, Any]) -> str:
+def _ratio(row: dict[str, Any], goals: bool) -> str:
   text = f"{row['ratio']:.1f}x" if row["ratio"] >= 1.95 else f"{row['ratio']:.2f}x"
-  if row["goal"] is None or row["ratio"] >= row["goal"]:
+  if not goals or row["goal"] is None or row["ratio"] >= row["goal"]:
     return text
   return f"{text} (goal {row['goal']:.2g})"
 

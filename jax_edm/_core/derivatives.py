@@ -144,9 +144,12 @@ def _adjoint_in_points(form: Form) -> LinearMap:
 
 def _sides(sets: int, leaves: Sequence[Any]) -> Sides:
   """The sides of which these are the leaves: of one or of two, points alone or with what belongs to them."""
+
+  def side(x: Any, centred: Any = None, squares: Any = None, *keys: Any) -> Side:
+    return Side(x, centred, squares, (keys[0], keys[1]) if keys else None)
+
   each = len(leaves) // sets
-  own = [leaves[k * each : (k + 1) * each] for k in range(sets)]
-  return tuple(Side(a[0]) if each == 1 else Side(a[0], a[1], a[2], (a[3], a[4])) for a in own)
+  return tuple(side(*leaves[k * each : (k + 1) * each]) for k in range(sets))
 
 
 def _leaves(form: Form, tangents: Arrays) -> Arrays:

@@ -79,7 +79,7 @@ def squared(form: Form, z: Sides) -> jax.Array:
       return _zero_diagonal(z, _over_coordinates(lambda a, b: lax.square(a - b), (x,), (y,)))
     inner = _symmetric(z, product(z[0].centred, z[-1].centred, 1, 1))
     entries, near = expanded(z[0].squares, z[-1].squares, inner, x.shape[1])
-    return where(near | _coincident(z), 0, entries)
+    return where(near if z[0].keys is None else near | _coincident(z), 0, entries)
 
 
 def expanded(of_x: Any, of_y: Any, inner: jax.Array, d: int) -> tuple[jax.Array, jax.Array]:

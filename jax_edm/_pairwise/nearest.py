@@ -164,12 +164,14 @@ class Search:
     """More candidates than ``k``, by the entries of D; -1 where there is none."""
     points = points.prepared()
     assert points.sides is not None
-    of_rows, of_columns = points.sides
+    # The candidates are measured again: what coincides need not be exact.
+    of_rows, of_columns = (side._replace(keys=None) for side in points.sides)
     n, m = points.x.shape[0], points.y.shape[0]
 
     def search(start: jax.Array | int, rows: Any) -> tuple[jax.Array, jax.Array]:
       offset = start if points.row_offset is None else start + points.row_offset
-      part = replace(points, x=rows[0].x, x_mask=rows[1], row_offset=jnp.asarray(offset), sides=(rows[0], of_columns))
+      of_part: Any = {"x": rows[0].x, "x_mask": rows[1], "row_offset": jnp.asarray(offset)}
+      part = replace(points, **of_part, sides=(rows[0], of_columns), one_set=False)  # no zero diagonal
       squared, pair_mask = _finite(part.squared()), part.pair_mask()
       if pair_mask is not None:
         squared = jnp.where(pair_mask, squared, jnp.inf)

@@ -206,7 +206,8 @@ def root(squared: jax.Array) -> jax.Array:
 def _root_tangent(squared: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
   r = root(squared[0])
   zero = r == 0
-  return [t * where(zero, 0, 0.5 / where(zero, 1, r)) for t in tangents if t is not None]
+  # Selected last: a cotangent may be infinite where the root is zero.
+  return [where(zero, 0, t * (0.5 / where(zero, 1, r))) for t in tangents if t is not None]
 
 
 _ROOT = LinearMap(lambda squared: [lax.sqrt(squared)], _root_tangent)

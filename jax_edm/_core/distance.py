@@ -173,8 +173,9 @@ def _squares_and_keys(x: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array,
   """The squared norms and the keys of the points, in one loop; ``k`` is 0 for the first set, 1 for the second.
 
   A key is a sum of words of 32 bits, one for each coordinate, times random words. Bits of a float that vary are its
-  upper ones, on a lattice these alone, and a product moves bits up: the upper half is added to the lower one before.
-  A point that is not finite coincides with itself alone: its index, and which set it is of, stand in its key.
+  upper ones, on a lattice these alone, and a product moves bits up: upper bits are mixed into lower ones before and
+  after. A point that is not finite coincides with itself alone: its key has its index and its set, in words that no
+  finite number has.
   """
   wide = x
   if x.shape[1] < WIDTH:
@@ -182,10 +183,10 @@ def _squares_and_keys(x: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array,
   halves = lax.bitcast_convert_type(wide, np.uint32)
   words = [halves] if halves.ndim == 2 else [take(halves, 0, 2), take(halves, 1, 2)]
   index = lax.broadcasted_iota(np.uint32, wide.shape, 0) + np.uint32(k << 31)
-  words[0] = where(lax.abs(wide) < np.inf, words[0], index)
+  words[0] = where(lax.abs(wide) < np.inf, words[0], ~index)
   factors = np.random.default_rng(0).integers(1, 2**32, (2, len(words), wide.shape[1]), np.uint64).astype(np.uint32)
   terms = [
-    sum((word ^ (word >> np.uint32(16))) * lax.broadcast_in_dim(factor, word.shape, (1,)) for word, factor in pairs)
+    sum(_mixed(_mixed(word, 16) * lax.broadcast_in_dim(factor, word.shape, (1,)), 15) for word, factor in pairs)
     for pairs in (zip(words, own, strict=True) for own in factors)
   ]
   zeros = (np.zeros((), x.dtype), np.uint32(0), np.uint32(0))
@@ -193,6 +194,10 @@ def _squares_and_keys(x: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array,
     (lax.square(wide), *terms), zeros, lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)), (1,)
   )
   return squares, (keys[0], keys[1])
+
+
+def _mixed(word: jax.Array, bits: int) -> jax.Array:
+  return word ^ (word >> np.uint32(bits))
 
 
 def _coincident(z: Sides) -> jax.Array:

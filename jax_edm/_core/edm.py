@@ -64,7 +64,7 @@ def edm(
   Accuracy: ``"difference"`` has a relative error of about d eps in *every* entry, and as good a gradient. ``"gram"``
   has an error of about eps times the squared distances of the two points from the centre of ``y``; an entry below that
   error is 0. Gradients of ``"gram"`` and of ``None`` have an error of about eps times the cotangents times the
-  distances from the centre. See ``docs/numerics.md``; ``tests/core/test_numerics.py`` holds each sentence of it.
+  distances from the centre. See ``docs/numerics.md``, and ``tests/core/test_numerics.py``, which holds it.
 
   Example:
     >>> import jax, jax.numpy as jnp

@@ -126,7 +126,7 @@ def _batched(linear_map: LinearMap, axes: tuple[Any, ...]) -> LinearMap:
 
 linear_p = Primitive("edm_linear")
 linear_p.multiple_results = True
-linear_p.def_impl(jax.jit(linear_p.bind, static_argnames=("linear_map", "k")))
+linear_p.def_impl(jax.jit(_apply, static_argnames=("linear_map", "k")))
 linear_p.def_abstract_eval(_types)
 mlir.register_lowering(linear_p, mlir.lower_fun(_apply, multiple_results=True))
 ad.primitive_jvps[linear_p] = _jvp

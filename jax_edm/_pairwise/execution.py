@@ -109,7 +109,13 @@ def _in_tiles(problem: Problem, reduction: Sum, side: int, substitute: Pair | No
 
   def of_tile(on_diagonal: bool, rows: Any, columns: Any) -> tuple[Array, Array]:
     (of_rows, x_mask, own), (of_columns, y_mask, values) = rows, columns
-    points: Any = {"x": of_rows.x, "y": of_columns.x, "x_mask": x_mask, "y_mask": y_mask, "sides": (of_rows, of_columns)}
+    points: Any = {
+      "x": of_rows.x,
+      "y": of_columns.x,
+      "x_mask": x_mask,
+      "y_mask": y_mask,
+      "sides": (of_rows, of_columns),
+    }
     tile = replace(problem, **points, values=values, one_set=on_diagonal)
     block, pair_mask = tile.block(substitute)
     return reduction.of_block(block, pair_mask, values), reduction.of_columns(block, pair_mask, own)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from jax_edm import _errors
 from jax_edm._core.distance import Side
@@ -44,12 +45,17 @@ class PairFunction:
   @classmethod
   def of(cls, caller: str, jaxpr: Jaxpr) -> "PairFunction":
     """The function of a jaxpr without constants."""
-    return PairFunction(caller, jaxpr, (str(jaxpr), *_beside_the_text(jaxpr)))
+    return PairFunction(caller, jaxpr, (str(jaxpr), tuple(_beside_the_text(jaxpr))))
 
   @property
   def dtype(self) -> Any:
     """That of the number which it returns."""
     return self.jaxpr.outvars[0].aval.dtype  # type: ignore[attr-defined]
+
+  @property
+  def holds_functions(self) -> bool:
+    """Such as rules of derivatives: functions that JAX makes anew in every trace, so that no two programs are equal."""
+    return _holds_functions(self.jaxpr)
 
   @property
   def operations(self) -> tuple[str, ...]:
@@ -106,19 +112,30 @@ def _operations(equations: Sequence[Any]) -> Iterator[str]:
 
 
 def _beside_the_text(jaxpr: Jaxpr) -> list[Any]:
-  """What the text of a jaxpr does not tell apart: parameters that are functions, such as rules of derivatives, and
-  constants of the jaxprs inside it.
-  """
-  found: list[Any] = []
+  """What the text of a jaxpr does not tell apart: weak types, arrays, and functions such as rules of derivatives."""
+  found: list[Any] = [v.aval.weak_type for v in jaxpr.outvars]  # type: ignore[attr-defined]
   for equation in jaxpr.eqns:
+    found += [v.aval.weak_type for v in equation.outvars if hasattr(v.aval, "weak_type")]
+    literals: list[Any] = [v for v in equation.invars if isinstance(v, Literal)]
+    found += [(v.aval.weak_type, _constant(np.asarray(v.val)) if np.ndim(v.val) else None) for v in literals]
     for p in _parameters(equation):
       if hasattr(p, "eqns") or hasattr(p, "jaxpr"):
-        found += map(id, getattr(p, "consts", ()))
+        found += map(_constant, getattr(p, "consts", ()))
       else:
         found.append(p if isinstance(p, Hashable) else id(p))
     for inner in _inner(equation):
       found += _beside_the_text(inner)
   return found
+
+
+def _holds_functions(jaxpr: Jaxpr) -> bool:
+  functions = (callable(p) and not isinstance(p, type) for equation in jaxpr.eqns for p in _parameters(equation))
+  return any(functions) or any(_holds_functions(inner) for equation in jaxpr.eqns for inner in _inner(equation))
+
+
+def _constant(value: Any) -> Any:
+  """NumPy arrays may change in place."""
+  return (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else id(value)
 
 
 def _inner(equation: Any) -> list[Any]:
@@ -193,8 +210,17 @@ class Problem(PointSets):
     if mask is not None and substitute is not None:
       squared = jnp.where(mask, squared, substitute.squared)
       args = [jnp.where(mask, a, s) for a, s in zip(args, substitute.args, strict=True)]
-    block = self.f.of_block(self.closed_over, squared, args)
+    block = self.f.of_block(self._closed_over(substitute), squared, args)
     return (block.astype(int) if block.dtype == bool else block), mask
+
+  def _closed_over(self, substitute: "Pair | None") -> list[Array]:
+    """Without derivatives where no pair exists: then ``f`` sees numbers of our own choice."""
+    if substitute is None:
+      return list(self.closed_over)
+    exists, inexact = substitute.exists, [jnp.issubdtype(c.dtype, jnp.inexact) for c in self.closed_over]
+    return [
+      jnp.where(exists, c, lax.stop_gradient(c)) if i else c for c, i in zip(self.closed_over, inexact, strict=True)
+    ]
 
 
 class Rows(NamedTuple):
@@ -211,12 +237,14 @@ class Pair(NamedTuple):
 
   squared: Array
   args: tuple[Array, ...]
+  exists: Array  # a boolean
 
 
 def substitute_pair(problem: Problem) -> Pair | None:
   """A pair that exists, which replaces those that do not before ``f`` sees them; None: all exist.
 
-  ``f`` has no singularity there that it does not have anyway. It might have one at a number of our own choice.
+  ``f`` has no singularity there that it does not have anyway. It might have one at a number of our own choice, which it
+  sees where no pair exists at all.
   """
   if problem.x_mask is None and problem.y_mask is None and (problem.diagonal or not problem.one_set):
     return None
@@ -230,5 +258,5 @@ def substitute_pair(problem: Problem) -> Pair | None:
   squared = jnp.square(problem.x[i] - problem.y[j]).sum()
   args = [a[jnp.minimum(i, a.shape[0] - 1), jnp.minimum(j, a.shape[1] - 1)] for a in problem.args if a is not None]
   exists = x_mask.any() & y_mask.any()
-  pair = Pair(jnp.where(exists, squared, 1), tuple(jnp.where(exists, a, jnp.ones_like(a)) for a in args))
+  pair = Pair(jnp.where(exists, squared, 1), tuple(jnp.where(exists, a, jnp.ones_like(a)) for a in args), exists)
   return lax.stop_gradient(pair)

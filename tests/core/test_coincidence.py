@@ -68,6 +68,7 @@ def test_zero_has_no_sign(rng):
 LATTICES = {
   "small integers": lambda rng, d: rng.integers(-2, 3, size=(3000, d)),
   "bits": lambda rng, d: rng.integers(0, 2, size=(3000, d)),
+  "signs": lambda rng, d: 2 * rng.integers(0, 2, size=(3000, d)) - 1,
   "powers of two": lambda rng, d: np.exp2(rng.integers(-20, 20, size=(3000, d))),
   "multiples of a power of two": lambda rng, d: np.exp2(15) * rng.integers(-8, 8, size=(3000, d)),
   "one coordinate": lambda rng, d: np.arange(3000)[:, None] * np.eye(d)[rng.integers(0, d, 3000)],
@@ -93,6 +94,16 @@ def test_keys_are_equal_where_rows_are_and_nowhere_else(d, dtype, rng):
     expected = group.reshape(-1, 1) == group.reshape(1, -1)
     np.testing.assert_array_equal(same, expected, err_msg=name)
     np.testing.assert_array_equal(different, ~expected, err_msg=name)
+
+
+@pytest.mark.parametrize("name", LATTICES)
+def test_every_bit_of_a_key_depends_on_the_point(name, rng):
+  """Each is set for about half of the points, and none is a function of the bits below it."""
+  x = np.unique(LATTICES[name](rng, 20).astype(np.float32), axis=0)
+  side = quick_jit(lambda x: distance.prepared(PRODUCTS, (x,))[0])(x)
+  bits = np.stack([np.asarray(key)[:, None] >> np.arange(32, dtype=np.uint32) & 1 for key in side.keys], 1)
+  frequency = bits.reshape(len(x), 64).mean(0)
+  np.testing.assert_allclose(frequency, 0.5, atol=6 * 0.5 / len(x) ** 0.5)
 
 
 STEEP = {
@@ -202,3 +213,19 @@ def test_derivatives_of_distances_at_coincident_points(n, d, method, rng):
   expected = oracle.vjp(~same + inverse / 2, v)[0] + oracle.vjp(-(inverse**3) / 4 * tangent, x)[0]
   for name in ("hvp", "grad of jvp", "grad of grad", "hvp of a scan"):
     np.testing.assert_allclose(found[name], expected, atol=2e-3 * np.max(np.abs(expected)), err_msg=name)
+
+
+def test_a_distance_that_rounding_made_zero_has_no_derivative(rng):
+  """Points that differ by less than a product can tell: whatever the cotangent is there, infinity included."""
+  x = cloud(rng, 20, 64)
+  x[7] = x[2] * np.float32(1 + 1e-5)
+
+  @quick_jit
+  def results(x):
+    r, back = jax.vjp(lambda x: distances(x, method="gram"), x)
+    return r, back(jnp.where(r == 0, jnp.inf, 1))[0], back(jnp.where(r == 0, 0, jnp.ones_like(r)))[0]
+
+  r, with_infinity, without = results(x)
+  assert r[2, 7] == 0
+  assert oracle.distances(x)[2, 7] > 0
+  np.testing.assert_array_equal(with_infinity, without)

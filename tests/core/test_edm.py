@@ -260,3 +260,14 @@ def test_all_points_missing():
   for matrix, bar in of_each:
     np.testing.assert_array_equal(matrix, np.zeros((3, 3)))
     np.testing.assert_array_equal(bar, np.zeros((3, 2)))
+
+
+def test_without_compiling(rng):
+  """Under ``jax.disable_jit``, in both modes."""
+  x = rng.normal(size=(6, 20)).astype(np.float32)
+  with jax.disable_jit():
+    D, gradient = edm(x), jax.grad(lambda x: distances(x).sum())(x)
+    tangent = jax.jvp(lambda x: edm(x, method="gram"), (x,), (x,))[1]
+  np.testing.assert_allclose(D, oracle.edm(x), rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(tangent, 2 * oracle.edm(x), rtol=1e-5, atol=1e-4)
+  np.testing.assert_allclose(gradient, jax.jit(jax.grad(lambda x: distances(x).sum()))(x), atol=1e-5)

@@ -161,6 +161,19 @@ def test_a_bad_point_spoils_its_row_and_column_only(d, n, rng):
         np.testing.assert_array_equal(others, np.nan if np.isnan(bad) else np.inf)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_point_among_equal_ones_shows(bad):
+  """Where all coordinates are zero but for the centre: a word of zeros is no mark of a point that is not finite."""
+  for x in (np.zeros((40, 20), np.float32), np.ones((20, 8), np.float32)):
+    for row in (0, 1, len(x) - 1):
+      spoiled = x.copy()
+      spoiled[row, 0] = bad
+      one, two = quick_jit(lambda x, y: (edm(x), edm(x, y)))(spoiled, x)
+      assert not np.isfinite(np.delete(one[row], row)).any()
+      assert not np.isfinite(two[row]).any()
+      assert not np.delete(np.asarray(one), row, 0)[:, :row].any()
+
+
 @pytest.mark.parametrize("n", [12, 40])
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_finite_points_never_give_nan(d, n, rng):

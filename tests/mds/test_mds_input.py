@@ -70,7 +70,11 @@ BAD = {
   ),
   "dim n": (ValueError, "smacof: dim must be at least 1 and at most n - 1.*Got 6 for 6", lambda: smacof(D, 6)),
   "dim float": (TypeError, "dim must be an integer. Got float", lambda: classical_mds(D, 2.0)),
-  "points to match": (ValueError, "procrustes: x and y must have the same numbers of points", lambda: procrustes(X, X[:4])),
+  "points to match": (
+    ValueError,
+    "procrustes: x and y must have the same numbers of points",
+    lambda: procrustes(X, X[:4]),
+  ),
   "no points to match": (ValueError, "there must be points to match", lambda: procrustes(X[:0], X[:0])),
   "batches to match": (ValueError, "leading axes of y", lambda: procrustes(np.stack([X] * 2), np.stack([X] * 3))),
   "boolean points": (TypeError, "procrustes: x must hold real numbers", lambda: procrustes(X > 0, X)),

@@ -91,5 +91,5 @@ def test_an_infinite_point_shows_in_its_own_pairs_alone(sums, rng):
     return sums.sum(lambda D: 1 / D, x, diagonal=False), sums.sum(lambda D: D, x, diagonal=False)
 
   inverse, total = run(x)
-  assert np.isfinite(inverse).all() == np.isfinite(np.delete(inverse, 4)).all()
+  assert np.isfinite(inverse).all()
   assert not np.isfinite(total).any()

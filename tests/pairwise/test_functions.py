@@ -203,3 +203,28 @@ def test_callbacks_are_not_mixed_up():
   x = jnp.arange(6.0).reshape(3, 2)
   for c in (2.0, 3.0, 2.0):
     np.testing.assert_allclose(pairwise_sum(on_host(c), x), c * oracle.edm(x).sum(1), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_weak_types_are_not_mixed_up():
+  x = jnp.ones((3, 2), jnp.float32)
+  weak, strong = lambda D: 1.0, lambda D: jnp.float64(1.0)
+  for f, dtype in ((weak, np.float32), (strong, np.float64), (weak, np.float32)):
+    assert pairwise_sum(f, x, values=jnp.ones(3, jnp.float32)).dtype == dtype
+
+
+def test_numpy_arrays_that_change_in_place():
+  x, w = jnp.arange(6.0).reshape(3, 2), np.full(4, 2, np.float32)
+  f = lambda D: jax.jit(lambda D: (D * w).sum())(D)  # noqa: E731
+  for c in (2, 5):
+    w[:] = c
+    np.testing.assert_allclose(pairwise_sum(f, x), 4 * c * oracle.edm(x).sum(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [with_rule, with_backward])
+def test_rules_that_close_over_traced_values(rule):
+  """In a jit around the sum; the rule is found again by nothing, and kept by nothing."""
+  x = jnp.arange(6.0).reshape(3, 2) / 4
+  gradient = jax.jit(lambda slope: jax.grad(lambda x: pairwise_sum(rule(slope), x).sum())(x))
+  for slope in (1.0, 2.0):
+    np.testing.assert_allclose(gradient(slope), oracle.vjp(np.full((3, 3), slope), x)[0], rtol=1e-6)

@@ -171,3 +171,17 @@ def test_what_is_missing_has_no_derivative_of_its_own(sums, rng):
     kept = np.exp(-oracle.edm(x[here], second))
     np.testing.assert_allclose(bar, (kept / kept.sum(1, keepdims=True)).sum(0), rtol=1e-5)
   assert of_one_set[3] == 0
+
+
+@pytest.mark.parametrize("kind", ["sum", "logsumexp"])
+def test_a_member_of_a_batch_without_any_pair_gives_nothing_to_closed_over_values(kind, rng):
+  """F sees numbers of the library's own choice there, at which it may be singular."""
+  x, where = rng.normal(size=(3, 4, 3)).astype(np.float32), np.array([[True] * 4, [False] * 4, [True] + [False] * 3])
+  reduce = getattr(IMPLEMENTATIONS["xla"], kind)
+
+  def total(c, x, where):
+    out = reduce(lambda D: jnp.sqrt(jnp.abs(D - c)), x, where=where, diagonal=False)
+    return jnp.where(jnp.isfinite(out), out, 0).sum()
+
+  gradient = quick_jit(jax.grad(total))
+  np.testing.assert_allclose(gradient(1.0, x, where), gradient(1.0, x[:1], where[:1]), rtol=1e-5)

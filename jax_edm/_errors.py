@@ -172,7 +172,8 @@ def values(function: str, name: str, value: Any, m: int, batch: Batch, columns: 
   """``(..., m)``, or ``(m,)`` or ``(..., m, k)`` with ``columns``; and the leading axes that it and the points have."""
   if value is None:
     return None, batch
-  array(function, name, value, NUMBERS)
+  kinds, what = (NUMBERS, "hold numbers") if columns else ((*REAL, np.bool_), "hold real numbers")
+  array(function, name, value, kinds, what)
   axes = 2 if columns else 1
   if value.shape[-axes:][:1] != (m,):
     shapes = "(m,) or (..., m, k), one entry or one row" if columns else "(..., m), one entry"

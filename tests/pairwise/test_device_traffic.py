@@ -119,7 +119,7 @@ def test_memory_of_a_ring_falls_with_its_devices(f, rng):
   assert rings[0] > 1.9 * rings[1]
   assert rings[0] > 3.8 * rings[2]
   assert alone > 3.5 * rings[2]  # not 8 times: no block visits a device that is alone
-  assert memory(8) > 3.5 * rings[2]  # the rows gather the points
+  assert memory(8) > 3.4 * rings[2]  # the rows gather the points
 
 
 SCHEMES = {

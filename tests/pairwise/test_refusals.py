@@ -91,6 +91,11 @@ BAD = {
     r"pairwise_logsumexp: weights must have the shape \(..., m\)",
     lambda x: pairwise_logsumexp(lambda D: D, x, weights=jnp.ones((4, 1))),
   ),
+  "complex weights": (
+    TypeError,
+    r"pairwise_logsumexp: weights must hold real numbers. Got dtype complex64",
+    lambda x: pairwise_logsumexp(lambda D: D, x, weights=jnp.ones(4, jnp.complex64)),
+  ),
   "diagonal of two sets": (
     ValueError,
     r"pairwise_sum: diagonal=False needs one set",

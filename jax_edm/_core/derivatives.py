@@ -108,7 +108,9 @@ def _bilinear(form: Form, sets: int, scale: int) -> LinearMap:
   def in_constants(z: Arrays, w: Arrays, dz: Tangents) -> Arrays:
     return [scale * b for b in linear(_bilinear(form, sets, 1), _leaves(form, w), _moved(sets, z, dz))]
 
-  like = lambda *arrays: _like_squared(sets, *arrays[:-sets])  # noqa: E731
+  def like(*arrays: jax.Array) -> Arrays:
+    return _like_squared(sets, *arrays[:-sets])
+
   return LinearMap(apply, in_constants, lambda: _adjoint(form, sets, scale), like)
 
 
@@ -125,7 +127,9 @@ def _adjoint(form: Form, sets: int, scale: int) -> LinearMap:
   def in_constants(z: Arrays, g: Arrays, dz: Tangents) -> Arrays:
     return linear(_adjoint_in_points(form), [scale * g[0]], _moved(sets, z, dz))
 
-  like = lambda *arrays: _points(_sides(sets, arrays[:-1]))  # noqa: E731
+  def like(*arrays: jax.Array) -> Arrays:
+    return _points(_sides(sets, arrays[:-1]))
+
   return LinearMap(apply, in_constants, lambda: _bilinear(form, sets, scale), like)
 
 

@@ -228,3 +228,15 @@ def test_rules_that_close_over_traced_values(rule):
   gradient = jax.jit(lambda slope: jax.grad(lambda x: pairwise_sum(rule(slope), x).sum())(x))
   for slope in (1.0, 2.0):
     np.testing.assert_allclose(gradient(slope), oracle.vjp(np.full((3, 3), slope), x)[0], rtol=1e-6)
+
+
+def test_array_literals_are_not_mixed_up():
+  """Under the flag by which JAX puts arrays into the jaxpr itself, whose text does not show their entries."""
+  x, before = jnp.arange(6.0).reshape(3, 2), jax.config.jax_use_simplified_jaxpr_constants
+  jax.config.update("jax_use_simplified_jaxpr_constants", True)
+  try:
+    for c in (2, 3, 2):
+      w = np.full(4, c, np.float32)
+      np.testing.assert_allclose(pairwise_sum(lambda D, w=w: (D * w).sum(), x), 4 * c * oracle.edm(x).sum(1), rtol=1e-6)
+  finally:
+    jax.config.update("jax_use_simplified_jaxpr_constants", before)

@@ -27,6 +27,7 @@ from benchmarks.oracles import exact_part_of_energy
 from benchmarks.table import RESULTS
 from benchmarks.timing import Side, medians
 from jax_edm._pairwise.pallas import mosaic
+from jax_edm._pairwise.pallas.backend import TileSize
 from jax_edm._pairwise.pallas.rule import BACKENDS
 
 SIZES, COORDINATES = (10_000, 100_000, 1_000_000), (3, 16, 64, 128)
@@ -153,7 +154,7 @@ def sweep(n: int, d: int, platform: str) -> list[dict[str, Any]]:
     for a, b, warps in itertools.product(SIDES, SIDES, (1,) if for_tpu else WARPS):
       if for_tpu and min(a, b) < mosaic.LANES:
         continue
-      BACKENDS[platform] = replace(kept, sides=(a, b), **({} if for_tpu else {"warps": warps}))
+      BACKENDS[platform] = replace(kept, sides=(a, b)) if for_tpu else replace(kept, size=TileSize(a, b, warps))
       side = bound(with_gradient(streamed("pallas")), data(n, d) / np.float32(d**0.5))
       try:
         check(f"tiles {a}, {b}, {warps} warps", n, d, side)

@@ -38,6 +38,8 @@ def quick_jit(f):
 
 @functools.cache
 def quick_options():
+  if jax.default_backend() != "cpu":  # the options are those of its compiler
+    return {}
   options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
   emitters = {"xla_cpu_use_fusion_emitters": False}  # not in every JAX
   try:
@@ -63,6 +65,13 @@ def double_precision():
 @pytest.fixture
 def rng():
   return np.random.default_rng(0)
+
+
+def devices(count):
+  """The test is skipped where there are fewer, as on a machine with one GPU."""
+  if jax.device_count() < count:
+    pytest.skip(f"needs {count} devices")
+  return jax.devices()[:count]
 
 
 def refusals(bad):

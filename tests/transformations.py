@@ -15,7 +15,7 @@ import numpy as np
 from jax import export, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from conftest import quick_jit, x64
+from conftest import devices, quick_jit, x64
 from jax_edm import distances, edm
 
 DEVICES = 4
@@ -155,7 +155,7 @@ def unrolled_training(f, v, *z):
 
 
 def mesh_of_devices():
-  return Mesh(np.array(jax.devices()[:DEVICES]), ("i",))
+  return Mesh(np.array(devices(DEVICES)), ("i",))
 
 
 def sharded_total(f, sets):

@@ -66,7 +66,7 @@ def prepared(form: Form, z: Points) -> Sides:
     return tuple(map(Side, z))
   # Without the barrier XLA centres the points anew for everything that reads them.
   centred = lax.optimization_barrier(_centred(tuple(map(lax.stop_gradient, z))))
-  return tuple(Side(x, c, *_squares_and_keys(c, k)) for k, (x, c) in enumerate(zip(z, centred, strict=True)))
+  return tuple(Side(x, c, *squares_and_keys(c, k)) for k, (x, c) in enumerate(zip(z, centred, strict=True)))
 
 
 def squared(form: Form, z: Sides) -> jax.Array:
@@ -169,7 +169,7 @@ def _finite(a: jax.Array) -> jax.Array:
   return where(lax.abs(a) < np.inf, a, 0)
 
 
-def _squares_and_keys(x: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def squares_and_keys(x: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   """The squared norms and the keys of the points, in one loop; ``k`` is 0 for the first set, 1 for the second.
 
   A key is a sum of words of 32 bits, one for each coordinate, times random words. Bits of a float that vary are its

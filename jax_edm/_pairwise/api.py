@@ -192,6 +192,9 @@ def pairwise_logsumexp(
   return (size, sign) if return_sign else jnp.where(sign < 0, jnp.nan, size)
 
 
+LEAST_PAIRS = 2**16  # for which a kernel is made by default
+
+
 class Data(NamedTuple):
   """What a user passes beside f and the points."""
 
@@ -243,13 +246,15 @@ def _request(
   )
   # Seen before a device has one row, or one column.
   travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or devices > 1) for a in args)
-  # None takes kernels where a kept result shows that they win (docs/performance.md): there is none yet. XLA's blocks
-  # also do where there is nothing to do.
-  by = implementation if implementation and all(a.size for a in problem.leaves()[0]) else "xla"
+  by = implementation
+  if by is None and axis_name is None and block_size is None and _kernels_win(problem):
+    by = "pallas"
+  if by is None or not all(a.size for a in problem.leaves()[0]):  # where there is nothing to do
+    by = "xla"
   # A program is kept where it will be found again, and holds nothing of a trace around it.
   lost = isinstance(function, UntracedPairFunction) or function.holds_functions or _is_traced()
   out = (_reduce if lost else _compiled_reduce)(
-    problem, reduction, Plan(caller, block_size, axis_name, by, travels, closed)
+    problem, reduction, Plan(caller, block_size, axis_name, by, implementation is not None, travels, closed)
   )
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out
 
@@ -272,6 +277,14 @@ def _pair_function(
       return UntracedPairFunction.of_python(caller, f), (), closed
     with contextlib.nullcontext() if closed else _sharding.no_mesh():
       return *PairFunction.trace(caller, f, scalars), closed
+
+
+def _kernels_win(problem: Problem) -> bool:
+  """On a GPU, by far (docs/kernels.md); where one cannot be made, and where pairs are few, XLA does the work."""
+  n, m = problem.x.shape[-2], problem.y.shape[-2]
+  if jax.default_backend() != "gpu" or n * m < LEAST_PAIRS or jax.config.read("jax_enable_x64"):
+    return False
+  return not _sharding.on_a_mesh(*problem.leaves()[0])
 
 
 def _is_traced() -> bool:

@@ -23,6 +23,7 @@ class Plan(NamedTuple):
   block_size: int | None
   axis_name: AxisName | None
   implementation: Implementation
+  required: bool  # the implementation, by the user
   travels: tuple[bool, ...]  # which arguments go with the columns around a ring; those of pairs stay
   closed: bool  # f closes over what lies on Explicit axes
 
@@ -68,17 +69,24 @@ def reduce_on_ring(problem: Problem, reduction: Reduction, plan: Plan) -> Array:
 def _of_member(problem: Problem, reduction: Reduction, plan: Plan, batch: int) -> Array:
   problem = problem.prepared()
   by_xla = partial(_by_xla, block_size=plan.block_size, batch=batch)
-  if plan.implementation == "pallas":
-    from jax_edm._pairwise.pallas import sums  # importing Pallas takes a second
-
-    out = sums.reduce(problem, reduction, by_xla)
-  else:
-    out = by_xla(problem, reduction)
+  kernels = plan.implementation == "pallas"
+  out = _by_kernels(problem, reduction, plan.required, by_xla) if kernels else by_xla(problem, reduction)
   if problem.x_mask is None or not reduction.linear:
     return out
   # Zero already; but the cotangent of a missing row may be anything.
   exists = problem.x_mask if out.ndim == 1 else problem.x_mask[:, None]
   return jnp.where(exists, out, jnp.zeros_like(out))
+
+
+def _by_kernels(problem: Problem, reduction: Reduction, required: bool, by_xla: Any) -> Array:
+  from jax_edm._pairwise.pallas import rule, sums  # importing Pallas takes a second
+
+  try:
+    return sums.reduce(problem, reduction, by_xla, required)
+  except rule.NoKernel as e:
+    if required:
+      raise e.reason from None
+    return by_xla(problem, reduction)
 
 
 def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batch: int) -> Array:

@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from conftest import devices
 from jax_edm import distances, edm, nearest, pairwise_logsumexp, pairwise_sum
 from transformations import naive_distances, naive_edm, quick_jit
 
@@ -19,6 +20,7 @@ rows_and_ring = pytest.mark.parametrize("options", [{}, RING], ids=["rows", "rin
 
 
 def mesh_of(kind, *shape):
+  devices(8)
   return jax.make_mesh(shape or (8,), ("i", "j")[: len(shape or (8,))], axis_types=(kind,) * len(shape or (8,)))
 
 

@@ -20,7 +20,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, 
 import definitions
 import oracle
 from benchmarks import kernels
-from conftest import equations, refusals
+from conftest import devices, equations, refusals
 from implementations import backend, called_by, interpreted, with_memory_of_a_tpu
 from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
 from jax_edm._pairwise.pallas import rule
@@ -108,7 +108,7 @@ def test_on_each_of_several_devices(rng):
   two_sets, one_set = quick_jit(both())(x, y)
   fixed = partial(loss, theta, implementation="pallas")
   with interpreted("triton"):
-    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:4])
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,), devices=devices(4))
     with jax.set_mesh(mesh):
       rows, whole = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in (("i",), ()))
       near, far = jax.device_put(x, rows), jax.device_put(y, whole)
@@ -119,7 +119,7 @@ def test_on_each_of_several_devices(rng):
       agree(quick_jit(fixed)(jax.device_put(x, whole)), one_set[0])
       with pytest.raises(ValueError, match="f must not close over what lies on the Explicit axes"):
         jax.jit(partial(loss, implementation="pallas"))(jax.device_put(theta, whole), near)
-    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,), devices=devices(4))
     with jax.set_mesh(mesh):
       spread = [jax.device_put(a, NamedSharding(mesh, PartitionSpec("i"))) for a in (x, y)]
       agree(quick_jit(both(axis_name="i", implementation="pallas"))(*spread), (two_sets, one_set))

@@ -7,18 +7,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from jax_edm._pairwise.pallas.tile import Index, Inputs, SideReferences, Sweep, T, TileReferences
+from jax_edm._core.linear import Arrays
+from jax_edm._pairwise.pallas.tile import Index, Inputs, Merge, SideReferences, Sweep, T, TileReferences, add
 
 CHUNK = 8  # coordinates in one unrolled loop over differences
 
 Shape = tuple[int, ...]
 BlockOf = Callable[[Shape], pl.BlockSpec]  # the block of an array of that shape which a program has
+
+
+class TileSize(NamedTuple):
+  """A tile of a program on a GPU: all three are powers of two."""
+
+  a: int  # points of the output side
+  b: int  # of the input side
+  warps: int
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,13 @@ class Tiling:
   n: int  # points of the output side, padded
   m: int  # points of the input side, padded
   rows: bool  # the output side holds the rows of D
+  splits: int = 1  # of the input side: each is summed by itself, and the sums are merged at the end
+
+  @classmethod
+  def of(cls, sides: tuple[int, int], n: int, m: int, rows: bool, splits: int = 1) -> "Tiling":
+    """With the sides A and B, of sets of any size."""
+    (a, b), step = sides, sides[1] * splits
+    return cls((b, a), n + -n % a, m + -m % step, rows, splits)
 
   @property
   def counts(self) -> tuple[int, int]:
@@ -64,11 +81,12 @@ class Tiling:
 class Layout(NamedTuple):
   """The grid of programs, and which block of each kind of array a program has."""
 
-  grid: tuple[int, int]
+  grid: tuple[int, ...]
   output_side: BlockOf
   input_side: BlockOf
   shared: BlockOf
   pairs: BlockOf
+  sums: BlockOf  # of the arrays of sums
   chunks: BlockOf  # of the array for the sums of all chunks
 
 
@@ -76,13 +94,11 @@ class Layout(NamedTuple):
 class Backend(ABC):
   """A compiler of kernels."""
 
-  sides: tuple[int, int]  # A and B of a tile
   interpret: Any = False  # what ``pallas_call`` takes; in tests, where kernels run on any machine
   lacks: ClassVar[tuple[str, ...]] = ()  # operations of f that Pallas lowers, and the compiler behind it refuses
 
-  @property
   @abstractmethod
-  def compiler_params(self) -> Any: ...
+  def compiler_params(self, sweep: Sweep, d: int) -> Any: ...
 
   @abstractmethod
   def layout(self, sweep: Sweep, tiling: Tiling) -> Layout: ...
@@ -91,9 +107,9 @@ class Backend(ABC):
   def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[jax.Ref]) -> None:
     """One program of the grid."""
 
-  def tile_sides(self, d: int) -> tuple[int, int]:
-    """A and B of a tile of points with d coordinates."""
-    return self.sides
+  @abstractmethod
+  def tiling(self, sweep: Sweep, n: int, m: int, d: int) -> Tiling:
+    """For n points on the output side and m on the input side, with d coordinates."""
 
   def product_width(self, d: int) -> int:
     """How many of d coordinates are in one product."""
@@ -116,14 +132,13 @@ class Backend(ABC):
   def run(self, sweep: Sweep, inputs: Inputs) -> list[jax.Array]:
     """The sums, ``(w, n)`` each; the sums of all chunks, if there are such; the results with an entry for each pair."""
     (d, n), m = inputs.output_side["points"].shape, inputs.input_side["points"].shape[1]
-    a, b = self.tile_sides(d)
-    tiling = Tiling((b, a), n + -n % a, m + -m % b, sweep.rows)
+    tiling = self.tiling(sweep, n, m, d)
     if tiling.m > m and "mask" not in inputs.input_side:
       inputs = inputs._replace(input_side=inputs.input_side | {"mask": jnp.ones((1, m), jnp.int32)})
     padded, layout = tiling.pad(inputs), self.layout(sweep, tiling)
     blocks = (layout.output_side, layout.input_side, layout.shared, layout.pairs)
-    shapes = [(w, tiling.n) for w in sweep.heights] + [tiling.as_pairs(tiling.n, tiling.m)] * sweep.pairs
-    blocks_out = zip((layout.output_side, layout.chunks, layout.pairs), sweep.split(shapes), strict=True)
+    shapes = [(tiling.splits * w, tiling.n) for w in sweep.heights] + [tiling.as_pairs(tiling.n, tiling.m)] * sweep.pairs
+    blocks_out = zip((layout.sums, layout.chunks, layout.pairs), sweep.split(shapes), strict=True)
     out = pl.pallas_call(
       lambda refs, *outputs: self.kernel(sweep, tiling, refs, outputs),
       grid=layout.grid,
@@ -132,13 +147,23 @@ class Backend(ABC):
       ),
       out_specs=[of(shape) for of, kind in blocks_out for shape in kind],
       out_shape=jax.eval_shape(lambda: [jnp.zeros(s, jnp.float32) for s in shapes]),
-      compiler_params=self.compiler_params,
+      compiler_params=self.compiler_params(sweep, d),
       interpret=self.interpret,
       name=f"edm_{sweep.name}",
     )(padded)
     sums, chunks, pairs = sweep.split(out)
+    if tiling.splits > 1:
+      sums, chunks = (_merged(f, a, tiling.splits) for f, a in ((sweep.merge, sums), (add, chunks)))
     p, q = tiling.as_pairs(n, m)
     return [v[:, :n] for v in (*sums, *chunks)] + [v[:p, :q] for v in pairs]
+
+
+def _merged(merge: Merge, arrays: Arrays, splits: int) -> Sequence[jax.Array]:
+  """The sums of all splits, in one order."""
+  parts = [a.reshape(splits, -1, a.shape[1]) for a in arrays]
+  if merge is add:
+    return [a.sum(0) for a in parts]
+  return reduce(merge, [[a[k] for a in parts] for k in range(splits)])
 
 
 def whole(shape: Shape) -> pl.BlockSpec:

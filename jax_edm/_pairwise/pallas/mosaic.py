@@ -25,15 +25,14 @@ class Mosaic(Backend):
   # A guess that compiles; ``python -m benchmarks.kernels --sweep`` measures other sides.
   sides: tuple[int, int] = (256, 256)
 
-  @property
-  def compiler_params(self) -> tpu.CompilerParams:
+  def compiler_params(self, sweep: Sweep, d: int) -> tpu.CompilerParams:
     return tpu.CompilerParams(dimension_semantics=("parallel", "arbitrary"))
 
-  def tile_sides(self, d: int) -> tuple[int, int]:
+  def tiling(self, sweep: Sweep, n: int, m: int, d: int) -> Tiling:
     if d > MOST:
       raise ValueError(f"{d} coordinates, more than {MOST}")
     side = min(self.sides[0], LANES)
-    return (side, side) if d > WIDEST else self.sides
+    return Tiling.of((side, side) if d > WIDEST else self.sides, n, m, sweep.rows)
 
   def layout(self, sweep: Sweep, tiling: Tiling) -> Layout:
     b, a = tiling.shape
@@ -47,7 +46,7 @@ class Mosaic(Backend):
     def pairs(shape: Shape) -> pl.BlockSpec:
       return pl.BlockSpec(tiling.as_pairs(a, b), lambda i, j: tiling.as_pairs(i, j))
 
-    return Layout(tiling.counts, output_side, input_side, whole, pairs, output_side)
+    return Layout(tiling.counts, output_side, input_side, whole, pairs, output_side, output_side)
 
   def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[jax.Ref]) -> None:
     i, j = pl.program_id(0), pl.program_id(1)

@@ -32,6 +32,15 @@ except ImportError:  # JAX deprecates it since 0.11
 
 XLA = 'implementation="xla"'
 
+
+class NoKernel(Exception):
+  """No kernel computes this; ``reason`` is the error for a user who asked for one."""
+
+  def __init__(self, reason: Exception) -> None:
+    super().__init__(str(reason))
+    self.reason = reason
+
+
 Vjp = Callable[[Backend, Arrays, Arrays, Sequence[int]], Arrays]
 
 
@@ -44,6 +53,7 @@ class Kernel:
   by_xla: Callable[..., Arrays]  # the same results, of the arrays
   # Of all arrays, the cotangents of the results, and positions of arrays: the cotangents of these. None: by XLA.
   vjp: Vjp | None
+  required: bool  # by the user; otherwise what cannot be a kernel runs by XLA
 
   def transposed(self, argnums: Sequence[int], count: int) -> "Kernel":
     """From the ``count`` arrays and the cotangents of the results to the cotangents of the arrays ``argnums``."""
@@ -56,7 +66,7 @@ class Kernel:
       args = arrays[:count]
       return list(jax.vjp(_of_some(self.by_xla, args, argnums), *(args[i] for i in argnums))[1](list(arrays[count:])))
 
-    return Kernel(self.f, run, by_xla, None)
+    return Kernel(self.f, run, by_xla, None, self.required)
 
   def batched(self, axes: Sequence[Any]) -> "Kernel":
     """The kernel of each member of a batch; ``axes`` are those of the batch in the arrays, None where there is none."""
@@ -77,7 +87,7 @@ class Kernel:
         c.sum(0) if axes[i] is None else jnp.moveaxis(c, 0, axes[i]) for i, c in zip(argnums, cotangents, strict=True)
       ]
 
-    return Kernel(self.f, run, by_xla, None if self.vjp is None else vjp)
+    return Kernel(self.f, run, by_xla, None if self.vjp is None else vjp, self.required)
 
 
 def _of_some(f: Callable[..., Any], arrays: Arrays, argnums: Sequence[int]) -> Callable[..., Any]:
@@ -88,6 +98,12 @@ def _of_some(f: Callable[..., Any], arrays: Arrays, argnums: Sequence[int]) -> C
     return f(*(new.get(i, a) for i, a in enumerate(arrays)))
 
   return of_some
+
+
+def no_forward_mode(caller: str) -> Exception:
+  expected = 'with implementation="pallas" f must have forward mode'
+  got = "a function with a jax.custom_vjp, which has none"
+  return _errors.error(caller, expected, got, f"Write it with jax.custom_jvp, or take {XLA}")
 
 
 kernel_p = Primitive("edm_kernel")
@@ -104,9 +120,7 @@ def _types(*arrays: Any, kernel: Kernel) -> Any:
 
 def _jvp(arrays: Arrays, tangents: Sequence[Any], *, kernel: Kernel) -> tuple[Arrays, Arrays]:
   if any(name.startswith("custom_vjp") for name in kernel.f.operations):
-    expected = 'with implementation="pallas" f must have forward mode'
-    got = "a function with a jax.custom_vjp, which has none"
-    raise _errors.error(kernel.f.caller, expected, got, f"Write it with jax.custom_jvp, or take {XLA}")
+    raise no_forward_mode(kernel.f.caller)
   argnums = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
 
   def tangent(arrays: Arrays, some: Arrays) -> Arrays:
@@ -139,6 +153,9 @@ def _batch(arrays: Arrays, axes: Sequence[Any], *, kernel: Kernel) -> tuple[Arra
 
 def _lower(platform: str | None, ctx: mlir.LoweringRuleContext, *arrays: Any, kernel: Kernel) -> Any:
   """``platform`` is None for those without a rule of their own."""
+  by_xla = partial(mlir.lower_fun(kernel.by_xla, multiple_results=True), ctx, *arrays)
+  if not kernel.required and (platform not in BACKENDS or _devices(ctx) > 1):
+    return by_xla()
   f, platforms = kernel.f, (platform,) if platform else tuple(ctx.platforms or ctx.module_context.platforms)
   if len(platforms) > 1 or platforms[0] not in BACKENDS:
     expected = f'implementation="pallas" has kernels for {" and ".join(BACKENDS)}, with jax {jax.__version__}'
@@ -157,10 +174,18 @@ def _lower(platform: str | None, ctx: mlir.LoweringRuleContext, *arrays: Any, ke
     with backend.lowering():
       return mlir.lower_fun(run, multiple_results=True)(ctx, *arrays)
   except Exception as e:  # of many kinds
+    if not kernel.required:
+      return by_xla()
     expected = f'with implementation="pallas", all must be what Pallas can lower for {platforms[0]}'
     reason = str(e).split("\n")[0].split(". Please file")[0]
     got = f"{type(e).__name__}, {reason}, of a kernel with {', '.join(f.operations) or 'no operations'} in f"
     raise _errors.error(f.caller, expected, got, f"Take {XLA}") from e
+
+
+def _devices(ctx: mlir.LoweringRuleContext) -> int:
+  """How many devices the program is for."""
+  context: Any = ctx.module_context.axis_context
+  return int(context.num_devices if hasattr(context, "num_devices") else context.mesh.size)
 
 
 kernel_p.def_impl(_run)

@@ -20,30 +20,41 @@ from jax_edm._core.linear import Arrays
 from jax_edm._pairwise import reductions
 from jax_edm._pairwise.pallas import rule, sweeps
 from jax_edm._pairwise.pallas.backend import Backend
-from jax_edm._pairwise.pallas.rule import XLA, Kernel
+from jax_edm._pairwise.pallas.rule import XLA, Kernel, NoKernel
 from jax_edm._pairwise.problem import PairFunction, Problem
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTotal, Sum
 
 ByXla = Callable[[Problem, Reduction], jax.Array]  # the same reduction by XLA
 
 
-def reduce(problem: Problem, reduction: Reduction, by_xla: ByXla) -> jax.Array:
-  """``reduction`` of all pairs, by kernels; ``by_xla(problem, reduction)`` is the same by XLA."""
+def reduce(problem: Problem, reduction: Reduction, by_xla: ByXla, required: bool) -> jax.Array:
+  """``reduction`` of all pairs, by kernels; ``by_xla(problem, reduction)`` is the same by XLA.
+
+  Raises ``NoKernel``, or, where a kernel is not ``required``, does by XLA what shows later not to be one.
+  """
   args = tuple(map(_narrowed, _not_none(*problem.args)))
   _check(problem.f.caller, problem.x, problem.y, *args, *_not_none(problem.values))
   problem = separate(replace(problem, args=args))
+  if not required and any(name.startswith("custom_vjp") for name in problem.f.operations):
+    raise NoKernel(rule.no_forward_mode(problem.f.caller))
+
+  def total_by_xla(problem: Problem) -> jax.Array:
+    return by_xla(problem, Sum())
+
   if isinstance(reduction, Sum):
-    return _total(problem, lambda problem: by_xla(problem, Sum()))
+    return _total(problem, total_by_xla, required)
   if isinstance(reduction, ScaledTotal):
     assert problem.row_max is not None
-    return _total(_on_scale(problem, problem.row_max), lambda problem: by_xla(problem, Sum()))
-  row_max, total = _row_max_and_total(problem, by_xla)
+    return _total(_on_scale(problem, problem.row_max), total_by_xla, required)
+  row_max, total = _row_max_and_total(problem, by_xla, required)
   if isinstance(reduction, RowMax):
     return row_max
-  return LogSumExp.finish(_total(_on_scale(problem, row_max), lambda problem: by_xla(problem, Sum()), total), row_max)
+  return LogSumExp.finish(_total(_on_scale(problem, row_max), total_by_xla, required, total), row_max)
 
 
-def _total(problem: Problem, by_xla: Callable[[Problem], jax.Array], value: jax.Array | None = None) -> jax.Array:
+def _total(
+  problem: Problem, by_xla: Callable[[Problem], jax.Array], required: bool, value: jax.Array | None = None
+) -> jax.Array:
   """``sum_j f(D_ij) v_j``, ``(n,)`` or ``(n, k)``; ``value`` is the same, if it is known, without a derivative."""
   out = jax.eval_shape(by_xla, problem.prepared())
   arrays, names, rebuild = _flatten(problem)
@@ -52,7 +63,7 @@ def _total(problem: Problem, by_xla: Callable[[Problem], jax.Array], value: jax.
     if problem.values is not None or problem.f.dtype != np.bool_:
       expected = 'with implementation="pallas" f must return a floating-point number, or a boolean, which counts'
       advice = f"Convert what f returns, and values, or take {XLA}"
-      raise _errors.type_error(problem.f.caller, expected, f"sums of dtype {out.dtype}", advice)
+      raise NoKernel(_errors.type_error(problem.f.caller, expected, f"sums of dtype {out.dtype}", advice))
     arrays = lax.stop_gradient(arrays)
   else:
     _check(problem.f.caller, out)
@@ -65,12 +76,12 @@ def _total(problem: Problem, by_xla: Callable[[Problem], jax.Array], value: jax.
     cotangents = sweeps.vjp(rebuild(arrays[:count]), backend, g[0], wanted)
     return [cotangents[name] for name in wanted]
 
-  kernel = Kernel(problem.f, run, lambda *arrays: [by_xla(rebuild(arrays[:count]).prepared())], vjp)
+  kernel = Kernel(problem.f, run, lambda *arrays: [by_xla(rebuild(arrays[:count]).prepared())], vjp, required)
   known = [] if value is None else [lax.stop_gradient(value)]
   return rule.kernel_p.bind(*arrays, *known, kernel=kernel)[0]
 
 
-def _row_max_and_total(problem: Problem, by_xla: ByXla) -> tuple[jax.Array, jax.Array]:
+def _row_max_and_total(problem: Problem, by_xla: ByXla, required: bool) -> tuple[jax.Array, jax.Array]:
   """The scale of each row, and its sum of exponentials on that scale, ``(n,)``; without derivatives."""
   f = _compose(problem, lambda squared, *args: reductions.exponents(problem.f((), squared, args), None))
   arrays, _, rebuild = _flatten(problem)
@@ -83,7 +94,7 @@ def _row_max_and_total(problem: Problem, by_xla: ByXla) -> tuple[jax.Array, jax.
     row_max = by_xla(problem, RowMax())
     return [row_max, by_xla(replace(problem, row_max=row_max), ScaledTotal())]
 
-  row_max, total = rule.kernel_p.bind(*lax.stop_gradient(arrays), kernel=Kernel(f, run, both_by_xla, None))
+  row_max, total = rule.kernel_p.bind(*lax.stop_gradient(arrays), kernel=Kernel(f, run, both_by_xla, None, required))
   return row_max, total
 
 
@@ -137,7 +148,7 @@ def _check(caller: str, *arrays: jax.Array | jax.ShapeDtypeStruct) -> None:
     floating = jnp.issubdtype(a.dtype, jnp.floating) and a.dtype.itemsize <= 4
     if not (floating or a.dtype in (np.bool_, np.int32)):
       expected = 'with implementation="pallas" numbers must be booleans, int32, or floating and of 32 bits at most'
-      raise _errors.type_error(caller, expected, f"dtype {a.dtype}", f"Convert them, or take {XLA}")
+      raise NoKernel(_errors.type_error(caller, expected, f"dtype {a.dtype}", f"Convert them, or take {XLA}"))
   _check_devices(caller, arrays)
 
 
@@ -145,7 +156,7 @@ def _check_devices(caller: str, arrays: Sequence[Any]) -> None:
   if axes := {name for a in arrays for name in varying_axes(a)}:
     expected = 'with implementation="pallas" a jax.shard_map around this must not check what varies over its axes'
     advice = f"Pass check_vma=False to it, or take {XLA}"
-    raise _errors.error(caller, expected, f"arrays that vary over {', '.join(sorted(axes))}", advice)
+    raise NoKernel(_errors.error(caller, expected, f"arrays that vary over {', '.join(sorted(axes))}", advice))
 
 
 def separate(problem: Problem) -> Problem:
@@ -174,7 +185,7 @@ def separate(problem: Problem) -> Problem:
     if a.shape:
       expected = 'with implementation="pallas" f may close over numbers, and take entries of arrays'
       advice = f"Add terms in a Python loop, a[k] of each k, or take {XLA}"
-      raise _errors.error(caller, expected, f"an array of shape {a.shape} that meets D as a whole", advice)
+      raise NoKernel(_errors.error(caller, expected, f"an array of shape {a.shape} that meets D as a whole", advice))
   args = (*problem.args, *(a.reshape(1, 1) for a in numbers))
   return replace(problem, f=PairFunction.of(caller, of_pair), args=args, closed_over=())
 

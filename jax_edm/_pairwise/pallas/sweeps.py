@@ -47,7 +47,7 @@ def total(problem: Problem, backend: Backend) -> Array:
   def tile(refs: TileReferences) -> Tile:
     return Tile([tiles.weighted_sum(refs, tiles.masked(refs, tiles.f(*tiles.read(refs))), "values")])
 
-  (out,) = tiles.run(Sweep("total", tile, [(backend.columns(_columns(values)), 0.0)]))
+  (out,) = tiles.run(Sweep("total", tile, [(backend.columns(_columns(values)), 0.0)], products=tiles.products))
   return out[0] if values is None or values.ndim == 1 else out[: _columns(values)].T
 
 
@@ -77,7 +77,7 @@ def scaled(problem: Problem, backend: Backend) -> tuple[Array, Array]:
 
     return [row_max, on_scale(*old) + on_scale(*new)]
 
-  row_max, sums = tiles.run(Sweep("scaled", tile, [(1, LOWEST), (1, 0.0)], merge))
+  row_max, sums = tiles.run(Sweep("scaled", tile, [(1, LOWEST), (1, 0.0)], merge, products=tiles.products))
   return row_max[0], sums[0]
 
 
@@ -134,7 +134,7 @@ class _Tiles:
 
   def read(self, refs: TileReferences) -> list[Array]:
     """D, and a tile of each argument; they may hold anything where a point does not exist."""
-    tiles = [self._zero_diagonal(refs, self._squared(refs))]
+    tiles = [self._squared(refs)]
     for name, arg in self.args.items():
       if name in refs.pairs:
         a = refs.read_pairs(name)
@@ -175,26 +175,30 @@ class _Tiles:
     pairs = [k for k in wanted if self.kinds.get(k) == "nm"]
 
     def tile(refs: TileReferences) -> Tile:
-      block, cotangents = self._vjp_of_f(refs, summed + pairs)
+      squared, *arguments = self.read(refs)
+      block, cotangents = self._vjp_of_f(refs, squared, arguments, summed + pairs)
       sums = [jnp.sum(c, 0, keepdims=True) for c in cotangents[1 : 1 + len(summed)]]
       if values:
         sums.append(self.weighted_sum(refs, self.masked(refs, block), "g"))
       if not points:
         return Tile(sums, no_chunk, cotangents[1 + len(summed) :])
-      weights = 2 * self._zero_diagonal(refs, cotangents[0])
+      # A pair that coincides contributes nothing.
+      same = self._coincident(refs) if self.products else squared == 0
+      weights = jnp.where(same, 0, 2 * cotangents[0])
       return Tile(sums, partial(self._weighted_differences, refs, weights), cotangents[1 + len(summed) :])
 
     sums = [(1, 0.0)] * len(summed) + [(self.backend.columns(_columns(self.g)), 0.0)] * len(values)
     of_chunk = ([self.width] if self.products else [1] * self.width) if points else []
     name = "vjp_rows" if self.rows else "vjp_columns"
-    out = self.run(Sweep(name, tile, sums, chunks=self.chunks, chunk_sums=of_chunk, pairs=len(pairs), rows=self.rows))
+    out = self.run(Sweep(name, tile, sums, chunks=self.chunks, chunk_sums=of_chunk, products=self.products, pairs=len(pairs), rows=self.rows))
     names = summed + values + points + pairs
     return {name: self._cotangent(name, a) for name, a in zip(names, out, strict=True)}
 
-  def _vjp_of_f(self, refs: TileReferences, wanted: Sequence[str]) -> tuple[Array, list[Array]]:
+  def _vjp_of_f(
+    self, refs: TileReferences, squared: Array, arguments: Arrays, wanted: Sequence[str]
+  ) -> tuple[Array, list[Array]]:
     """``f``, and C times its derivatives in D and in the arguments ``wanted``."""
-    squared, *tiles = self.read(refs)
-    args = dict(zip(self.args, tiles, strict=True))
+    args = dict(zip(self.args, arguments, strict=True))
 
     def of_wanted(squared: Array, *some: Array) -> Array:
       return self.f(squared, *(args | dict(zip(wanted, some, strict=True))).values())
@@ -230,7 +234,8 @@ class _Tiles:
     """What belongs to the points ``x``."""
     side = {"points": jnp.pad(x.T, ((0, self.chunks * self.width - self.d), (0, 0)))}
     if self.products:
-      side["squares"] = (x * x).sum(1)[None, :]
+      squares, keys = distance.squares_and_keys(x, int(kind == "m"))
+      side |= {"squares": squares[None, :], **{f"key {k}": _bits(key)[None, :] for k, key in enumerate(keys)}}
     if mask is not None:
       side["mask"] = mask.astype(jnp.int32)[None, :]
     for name, a in (("g", g), ("values", values)):
@@ -242,8 +247,10 @@ class _Tiles:
   def _args(self, kind: str) -> dict[str, Array]:
     return {name: to_32_bits(a) for name, a in self.args.items() if self.kinds[name] == kind}
 
-  def _zero_diagonal(self, refs: TileReferences, a: Array) -> Array:
-    return jnp.where(self._on_diagonal(refs), 0, a) if self.problem.one_set else a
+  def _coincident(self, refs: TileReferences) -> Array:
+    """Of keys, which are made of the bits of the coordinates."""
+    first, second = (refs.input_side.read(k).T == refs.output_side.read(k) for k in ("key 0", "key 1"))
+    return first & second
 
   def _on_diagonal(self, refs: TileReferences) -> Array:
     sides = enumerate((refs.input_side, refs.output_side))
@@ -266,12 +273,14 @@ class _Tiles:
     if self.chunks > 1:
       out = lax.fori_loop(1, self.chunks, lambda c, out: out + of_chunk(c), out)
     if not self.products:
-      return out
+      return jnp.where(self._on_diagonal(refs), 0, out) if self.problem.one_set else out
     # As ``distance.expanded`` has it, with the squares as a column and a row.
     of_input, of_output = refs.input_side.read("squares").T, refs.output_side.read("squares")
     error = (4 + self.d**0.5) * float(jnp.finfo(jnp.float32).eps)
-    squared = (of_input - out) + (of_output - out)
-    return jnp.where(squared < error * of_input + error * of_output, 0, squared)
+    squared, squares = (of_input - out) + (of_output - out), of_input + of_output
+    squared = jnp.where(squared == squared, squared, squares)
+    zero = (squared < error * squares) | self._coincident(refs)
+    return jnp.where(zero | self._on_diagonal(refs) if self.problem.one_set else zero, 0, squared)
 
   def _weighted_differences(self, refs: TileReferences, g: Array, c: Index) -> list[Array]:
     """``sum_b g_ba (a - b)``, for the coordinates of a chunk."""
@@ -285,6 +294,10 @@ class _Tiles:
 
   def _difference(self, refs: TileReferences, k: Index) -> Array:
     return refs.output_side.read("points", k) - refs.input_side.read("points", k).T
+
+
+def _bits(key: Array) -> Array:
+  return lax.bitcast_convert_type(key, jnp.int32)
 
 
 def _columns(a: Array | None) -> int:

@@ -74,6 +74,9 @@ class Tile(NamedTuple):
   pairs: Arrays = ()  # (B, A) each, written as they are
 
 
+Merge = Callable[[Arrays, Arrays], list[jax.Array]]
+
+
 def add(old: Arrays, new: Arrays) -> list[jax.Array]:
   return [a + b for a, b in zip(old, new, strict=True)]
 
@@ -85,9 +88,10 @@ class Sweep:
   name: str  # of the kernel
   tile: Callable[[TileReferences], Tile]
   sums: Sequence[tuple[int, float]]  # the height ``w`` of each sum, and the value from which it starts
-  merge: Callable[[Arrays, Arrays], list[jax.Array]] = add  # of the sums of tiles before with those of a tile
+  merge: Merge = add  # of the sums of tiles before with those of a tile
   chunks: int = 1  # of coordinates
   chunk_sums: Sequence[int] = ()  # the heights of the sums of a chunk; they start from zero and are added
+  products: bool = False  # D is made by products
   pairs: int = 0  # results with an entry for each pair
   rows: bool = True  # the output side holds the rows of D; otherwise its columns
 

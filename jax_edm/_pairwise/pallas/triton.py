@@ -17,25 +17,39 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jax_edm._core.linear import Arrays
-from jax_edm._pairwise.pallas.backend import Backend, Layout, Shape, Tiling, whole
+from jax_edm._pairwise.pallas.backend import Backend, Layout, Shape, TileSize, Tiling, whole
 from jax_edm._pairwise.pallas.tile import Index, Inputs, Sweep, add
 from jax_edm._pairwise.problem import SELECT
 
 PRODUCT = 16  # the sides of a product are powers of two, and at least this
 WIDTH = 64  # the most coordinates in one product
+PROGRAMS, MOST_SPLITS = 1024, 32  # that keep a GPU busy; of the input side
 MOST_COLUMNS = 256  # of values; with more the products of a tile do not fit
 
 
 @dataclass(frozen=True)
 class Triton(Backend):
-  # Guesses that compile; ``python -m benchmarks.kernels --sweep`` measures others.
-  sides: tuple[int, int] = (64, 64)
-  warps: int = 4
+  # None: what was the fastest on an H100; ``python -m benchmarks.kernels --sweep`` measures others.
+  size: TileSize | None = None
   lacks: ClassVar[tuple[str, ...]] = (SELECT,)
 
-  @property
-  def compiler_params(self) -> triton.CompilerParams:
-    return triton.CompilerParams(num_warps=self.warps, num_stages=2)
+  def compiler_params(self, sweep: Sweep, d: int) -> triton.CompilerParams:
+    return triton.CompilerParams(num_warps=self.size_for(sweep, d).warps, num_stages=2)
+
+  def size_for(self, sweep: Sweep, d: int) -> TileSize:
+    if self.size is not None:
+      return self.size
+    if not sweep.products or self.product_width(d) < WIDTH:
+      return TileSize(128, 32, 4)
+    return TileSize(64, 32, 4) if sweep.chunk_sums else TileSize(128, 64, 8)
+
+  def tiling(self, sweep: Sweep, n: int, m: int, d: int) -> Tiling:
+    """Of few points there are more programs if each has a part of the input side."""
+    size = self.size_for(sweep, d)
+    rows, columns = (-(-count // side) for count, side in ((n, size.a), (m, size.b)))
+    splits = max(1, min(PROGRAMS // (rows * sweep.chunks), MOST_SPLITS, columns))
+    splits = -(-columns // -(-columns // splits))  # no more than have something to do
+    return Tiling.of((size.a, size.b), n, m, sweep.rows, splits)
 
   def product_width(self, d: int) -> int:
     return min(max(pl.next_power_of_2(d), PRODUCT), WIDTH)
@@ -56,20 +70,28 @@ class Triton(Backend):
     a = tiling.shape[1]
 
     def output_side(shape: Shape) -> pl.BlockSpec:
-      return pl.BlockSpec((shape[0], a), lambda i, c: (0, i))
+      return pl.BlockSpec((shape[0], a), lambda i, c, s: (0, i))
+
+    def sums(shape: Shape) -> pl.BlockSpec:
+      return pl.BlockSpec((shape[0] // tiling.splits, a), lambda i, c, s: (s, i))
 
     def chunk(shape: Shape) -> pl.BlockSpec:
-      return pl.BlockSpec((shape[0] // sweep.chunks, a), lambda i, c: (c, i))
+      height = shape[0] // (sweep.chunks * tiling.splits)
+      return pl.BlockSpec((height, a), lambda i, c, s: (s * sweep.chunks + c, i))
 
-    return Layout((tiling.counts[0], sweep.chunks), output_side, whole, whole, whole, chunk)
+    return Layout((tiling.counts[0], sweep.chunks, tiling.splits), output_side, whole, whole, whole, sums, chunk)
 
   def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[jax.Ref]) -> None:
-    i, c = pl.program_id(0), pl.program_id(1)
+    i, c, first = pl.program_id(0), pl.program_id(1), 0
+    steps = tiling.counts[1] // tiling.splits
+    if tiling.splits > 1:
+      first = pl.program_id(2) * steps
     (b, a), (to_sums, to_chunk, to_pairs) = tiling.shape, sweep.split(outputs)
     # What does not belong to a chunk of coordinates is the same for all of them.
     once = pl.when(c == 0) if sweep.chunks > 1 else lambda write: write()
 
-    def step(j: Index, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
+    def step(k: Index, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
+      j = first + k
       columns = pl.ds(j * b, b)
       at = tiling.as_pairs(pl.ds(i * a, a), columns)
       tile = sweep.tile(tiling.references(refs, i, j, columns, at))
@@ -83,7 +105,7 @@ class Triton(Backend):
 
     start = [jnp.full((w, a), value, jnp.float32) for w, value in sweep.sums]
     zeros = [jnp.zeros((w, a), jnp.float32) for w in sweep.chunk_sums]
-    sums, chunk_sums = lax.fori_loop(0, tiling.counts[1], step, (start, zeros))
+    sums, chunk_sums = lax.fori_loop(0, steps, step, (start, zeros))
     if to_sums:
       once(write_sums)
     for ref in to_chunk:

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import accounting, dense, points, streamed, versions
+from benchmarks import accounting, dense, models, points, streamed, versions
 from benchmarks.case import Case
 from benchmarks.losses import Formula
 from benchmarks.table import RESULTS, kept, kept_models, models_tables, table
@@ -102,7 +103,8 @@ def main() -> int:
   everything = []
   for part in chosen:
     if part == "models":
-      record = {"results": accounting.measure_all(options.only, plan(options, other))}
+      rows = models.few() if options.few else None
+      record = {"results": accounting.measure_all(options.only, plan(options, other), rows)}
     else:
       record = measure_part(part, options, other)
       everything += record["results"]
@@ -124,6 +126,11 @@ def read_options() -> argparse.Namespace:
     "--compilations", type=int, default=3, help="models: of each side; the median counts (default: 3)"
   )
   parser.add_argument("--against", metavar="PATH", help="another checkout of the package, for models and versions")
+  parser.add_argument(
+    "--few",
+    action="store_true",
+    help="models: few rows, all compiled at once: for a device that is lent for minutes",
+  )
   either = parser.add_mutually_exclusive_group()
   either.add_argument("--no-compile", action="store_true", help="models: no time to compile; nothing is kept")
   either.add_argument("--compile-only", action="store_true", help="models: only the time to compile; nothing is kept")
@@ -138,7 +145,8 @@ def plan(options: argparse.Namespace, other: ModuleType | None) -> accounting.Pl
   return accounting.Plan(
     budget_s=0.0 if options.quick else 1.0,
     compilations=1 if options.quick else options.compilations,
-    compiles=not options.no_compile,
+    compiles=not (options.no_compile or options.few),
+    at_once=options.few,
     runs=not options.compile_only,
     others=() if other is None else ((versions.name_of(other), Formula(other.edm, other.distances)),),
   )
@@ -159,9 +167,15 @@ def measure_part(part: str, options: argparse.Namespace, other: ModuleType | Non
   return found
 
 
+def name_of(device: jax.Device) -> str:
+  return re.sub("[^A-Za-z0-9]+", "-", device.device_kind)
+
+
 def keep(part: str, record: dict[str, Any]) -> None:
   RESULTS.mkdir(exist_ok=True)
-  path = RESULTS / f"{platform.machine()}-{os.cpu_count()}cores-jax{jax.__version__}-{part}.json"
+  device = jax.devices()[0]
+  machine = f"{platform.machine()}-{os.cpu_count()}cores" if device.platform == "cpu" else name_of(device)
+  path = RESULTS / f"{machine}-jax{jax.__version__}-{part}.json"
   path.write_text(json.dumps(record, indent=1) + "\n")
   print(f"kept in {path}")
 

@@ -6,9 +6,11 @@ a plain formula that is wrong is reported and left out. So is, after a few calls
 the fastest.
 """
 
+import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,6 +36,7 @@ class Plan(NamedTuple):
   compilations: int = 3  # of each side
   compiles: bool = True  # whether the time to compile is kept
   runs: bool = True  # whether sides are compared with the reference, and timed
+  at_once: bool = False  # all programs are compiled before the first is run, on all cores
   others: tuple[tuple[str, Formula], ...] = ()  # further sides: another version of the package
 
 
@@ -41,19 +44,39 @@ def measure_all(only: str, plan: Plan, rows: Iterable[Model] | None = None) -> l
   """All rows whose name contains a word, each printed when it is known, and the summary."""
   jax.config.update("jax_enable_compilation_cache", False)
   compiled(partial(jnp.add, 1.0), [jnp.zeros(3)])  # the first compilation of a process starts the compiler
+  chosen = [
+    model
+    for model in (models() if rows is None else rows)
+    if only in model.name and (model.compiles if not plan.runs else model.runs or plan.compiles)
+  ]
   results = []
-  for model in models() if rows is None else rows:
-    measured = model.compiles if not plan.runs else model.runs or plan.compiles
-    if only in model.name and measured:
-      results.append(measure(model, plan))
-      print(line(results[-1]), flush=True)
+  for result in measured_at_once(chosen, plan) if plan.at_once else (measure(model, plan) for model in chosen):
+    results.append(result)
+    print(line(result), flush=True)
   print("\n".join(summary(results)))
   return results
 
 
+def measured_at_once(rows: list[Model], plan: Plan) -> Iterator[Result]:
+  def compiled_side(side: tuple[Model, Formula]) -> Any:
+    model, formula = side
+    shapes = [jax.ShapeDtypeStruct(a.shape, jax.dtypes.canonicalize_dtype(a.dtype)) for a in model.arguments()]
+    return jax.jit(model.make(formula)).lower(*shapes).compile()
+
+  formulas = {model.name: {US: OURS} | dict(plan.others) | model.formulas for model in rows}
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    programs = pool.map(compiled_side, [(model, f) for model in rows for f in formulas[model.name].values()])
+    for model in rows:
+      yield _measured(model, {name: next(programs) for name in formulas[model.name]}, {}, plan)
+
+
 def measure(model: Model, plan: Plan) -> Result:
   arguments = [jnp.asarray(a) for a in model.arguments()]
-  programs, compile_ms = compile_sides(model, {US: OURS} | dict(plan.others) | model.formulas, arguments, plan)
+  return _measured(model, *compile_sides(model, {US: OURS} | dict(plan.others) | model.formulas, arguments, plan), plan)
+
+
+def _measured(model: Model, programs: dict[str, Any], compile_ms: dict[str, float], plan: Plan) -> Result:
+  arguments = [jnp.asarray(a) for a in model.arguments()]
   sides = {name: partial(program, *arguments) for name, program in programs.items()}
   calls = {name: first_call(side) for name, side in sides.items()}
   wrong = check(model, {name: result for name, (result, _) in calls.items()}) if plan.runs else {}

@@ -7,12 +7,15 @@ device and commit, are kept as JSON in ``benchmarks/results/``.
 """
 
 import argparse
+import functools
 import itertools
 import json
-import re
+import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -21,7 +24,7 @@ import numpy as np
 
 import jax_edm
 from benchmarks import sides
-from benchmarks.__main__ import environment, show
+from benchmarks.__main__ import environment, name_of, show
 from benchmarks.case import bound, data
 from benchmarks.oracles import exact_part_of_energy
 from benchmarks.table import RESULTS
@@ -32,11 +35,14 @@ from jax_edm._pairwise.pallas.rule import BACKENDS
 
 SIZES, COORDINATES = (10_000, 100_000, 1_000_000), (3, 16, 64, 128)
 MOST_DENSE = 20_000  # points whose matrix, cotangent and exponentials fit
-LONGEST_S = 60.0  # a side that will take longer, going by a smaller size, is left out
+LONGEST_S = 4.0  # a side that will take longer, going by a smaller size, is left out
+MOST_WORK = 2e13  # pairs times coordinates of one row
 SHOWN = 512  # rows that are compared with the oracle
 GOALS = {"XLA": 5.0, "KeOps": 1.0}
 LIMIT = 0.5  # the goal for the share of the physical limit
-SIDES, WARPS = (32, 64, 128, 256), (4, 8)  # of tiles, for the sweep
+SWEPT = 50_000  # points, for the sweep
+SIDES, WARPS = (16, 32, 64, 128, 256), (2, 4, 8)  # of tiles, for the sweep
+LARGEST_TILE = 2**13  # entries on a GPU; larger ones do not fit in registers, and take minutes to compile
 
 
 def streamed(implementation: Literal["xla", "pallas"]) -> Callable[[jax.Array], jax.Array]:
@@ -103,18 +109,52 @@ def limit(n: int, d: int, gradient: bool, rates: dict[str, float]) -> float:
   return max(passes * pairs / rates["exponentials"], work / rates[kind])
 
 
-def case(n: int, d: int, gradient: bool) -> dict[str, Side]:
-  x = data(n, d) / np.float32(d**0.5)
-  formulas = {"jax_edm": streamed("pallas"), "XLA": streamed("xla")} | ({"dense": dense} if n <= MOST_DENSE else {})
-  found = {name: bound(with_gradient(f) if gradient else f, x) for name, f in formulas.items()}
+Key = tuple[int, int, bool]  # the number of points, that of their coordinates, and whether there is a gradient
+
+
+def points(n: int, d: int) -> np.ndarray:
+  return data(n, d) / np.float32(d**0.5)
+
+
+def lowered(f: Callable[[jax.Array], jax.Array], n: int, d: int, gradient: bool) -> Any:
+  return jax.jit(with_gradient(f) if gradient else f).lower(jax.ShapeDtypeStruct((n, d), jnp.float32))
+
+
+def compiled(programs: dict[Any, Any]) -> dict[Any, Any]:
+  """All at once, on all cores: on a GPU this takes longer than to measure them. None: the compiler refuses."""
+
+  def program(name: Any) -> Any:
+    try:
+      return programs[name].compile()
+    except jax.errors.JaxRuntimeError:  # more registers, or memory, than there are
+      return None
+
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    return dict(zip(programs, pool.map(program, programs), strict=True))
+
+
+def formulas(n: int) -> dict[str, Callable[[jax.Array], jax.Array]]:
+  return {"jax_edm": streamed("pallas"), "XLA": streamed("xla")} | ({"dense": dense} if n <= MOST_DENSE else {})
+
+
+def sides_of(programs: dict[Any, Any], key: Key) -> dict[str, Side]:
+  n, d, gradient = key
+  x = points(n, d)
+  on_device = jnp.asarray(x)
+  found: dict[str, Side] = {name: partial(programs[key, name], on_device) for name in formulas(n)}
   if side := keops(x, gradient):
     found["KeOps"] = side
   return found
 
 
+@functools.cache
+def exact(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+  return exact_part_of_energy(points(n, d))
+
+
 def check(name: str, n: int, d: int, side: Side) -> None:
   """A fast wrong answer is no answer."""
-  expected = exact_part_of_energy(data(n, d) / np.float32(d**0.5))
+  expected = exact(n, d)
   out = side()
   for actual, right in zip(out if isinstance(out, tuple) else (out,), expected, strict=False):
     rows = actual[:SHOWN].detach().cpu().numpy() if hasattr(actual, "detach") else np.asarray(actual[:SHOWN])
@@ -123,17 +163,16 @@ def check(name: str, n: int, d: int, side: Side) -> None:
       raise SystemExit(f"{name}, d={d}, n={n}: wrong, by {error:.1e} of the largest entry. Not timed.")
 
 
-def measure(n: int, d: int, gradient: bool, rates: dict[str, float], before: dict[str, float]) -> dict[str, Any]:
+def measure(key: Key, found: dict[str, Side], rates: dict[str, float], before: dict[str, float]) -> dict[str, Any]:
   """One line of work; ``before`` are the seconds per pair that each side took at a smaller size."""
-  found = case(n, d, gradient)
-  rivals = [name for name in found if name != "jax_edm"]
-  left_out = {name: before[name] * n * n for name in rivals if before.get(name, 0.0) * n * n > LONGEST_S}
+  n, d, gradient = key
+  left_out = {name: before[name] * n * n for name in found if before.get(name, 0.0) * n * n > LONGEST_S}
   found = {name: side for name, side in found.items() if name not in left_out}
   for name, side in found.items():
     check(name, n, d, side)
   times = medians(found, least_rounds=2 if n > 10 * SIZES[0] else 5)
   before |= {name: t / n / n for name, t in times.items()}
-  mine = times["jax_edm"]
+  mine = times.get("jax_edm", left_out.get("jax_edm", 0.0))
   work = f"Gaussian sum{' and gradient' if gradient else ''}, d={d}, n={n}"
   rows = [
     {"against": name, "ratio": t / mine, "goal": GOALS.get(name), "ms": 1e3 * t}
@@ -145,32 +184,47 @@ def measure(n: int, d: int, gradient: bool, rates: dict[str, float], before: dic
   return {"work": work, "ms": 1e3 * mine, "rows": rows, "left out, s": left_out}
 
 
-def sweep(n: int, d: int, platform: str) -> list[dict[str, Any]]:
-  """Value and gradient with other tiles, the fastest first; tiles that do not compile are left out."""
-  found: dict[str, Side] = {}
-  kept = BACKENDS[platform]
+def sweep(n: int, d: int, gradient: bool, platform: str) -> list[dict[str, Any]]:
+  """With other tiles, the fastest first; tiles that do not compile are left out."""
+  kept, programs = BACKENDS[platform], {}
   for_tpu = isinstance(kept, mosaic.Mosaic)
   try:
     for a, b, warps in itertools.product(SIDES, SIDES, (1,) if for_tpu else WARPS):
-      if for_tpu and min(a, b) < mosaic.LANES:
+      if min(a, b) < mosaic.LANES if for_tpu else a * b > LARGEST_TILE:
         continue
-      BACKENDS[platform] = replace(kept, sides=(a, b)) if for_tpu else replace(kept, size=TileSize(a, b, warps))
-      side = bound(with_gradient(streamed("pallas")), data(n, d) / np.float32(d**0.5))
-      try:
-        check(f"tiles {a}, {b}, {warps} warps", n, d, side)
-      except jax.errors.JaxRuntimeError:  # more registers, or memory, than there are
-        continue
-      found[str((a, b, warps))] = side
+      sides: dict[str, Any] = {"sides": (a, b)} if for_tpu else {"size": TileSize(a, b, warps)}
+      BACKENDS[platform] = replace(kept, **sides)
+      programs[str((a, b, warps))] = lowered(streamed("pallas"), n, d, gradient)
   finally:
     BACKENDS[platform] = kept
+  x = jnp.asarray(points(n, d))
+  found: dict[str, Side] = {tile: partial(program, x) for tile, program in compiled(programs).items() if program}
+  for tile, side in found.items():
+    check(f"tiles {tile}", n, d, side)
   times = medians(found, least_rounds=2)
-  return [{"tile": key, "ms": 1e3 * t} for key, t in sorted(times.items(), key=lambda item: item[1])]
+  return [{"tile": tile, "ms": 1e3 * t} for tile, t in sorted(times.items(), key=lambda item: item[1])]
+
+
+def results(sizes: tuple[int, ...], rates: dict[str, float]) -> list[dict[str, Any]]:
+  keys = [key for key in itertools.product(sizes, COORDINATES, (False, True)) if key[0] ** 2 * key[1] <= MOST_WORK]
+  programs = compiled({(key, name): lowered(f, *key) for key in keys for name, f in formulas(key[0]).items()})
+  found = []
+  for d, gradient in itertools.product(COORDINATES, (False, True)):
+    before: dict[str, float] = {}
+    for key in keys:
+      if key[1:] != (d, gradient):
+        continue
+      found.append(measure(key, sides_of(programs, key), rates, before))
+      show(found[-1])
+      for name, seconds in found[-1]["left out, s"].items():
+        print(f"  {name:<40}left out: it would take {seconds:.0f} s")
+  return found
 
 
 def main() -> int:
   parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
   parser.add_argument("--quick", action="store_true", help="the smallest size: to see that it runs, nothing is kept")
-  parser.add_argument("--sweep", action="store_true", help="also measure other tiles, with n = 100,000")
+  parser.add_argument("--sweep", action="store_true", help="also measure other tiles, with n = 50,000")
   options = parser.parse_args()
   device = jax.devices()[0]
   platform = "cuda" if device.platform == "gpu" else device.platform
@@ -182,24 +236,18 @@ def main() -> int:
   print(found)
   found["rates"] = rates()
   print("operations in a second: " + ", ".join(f"{name} {rate:.2e}" for name, rate in found["rates"].items()))
-  found["results"] = []
-  for d in COORDINATES:
-    for gradient in (False, True):
-      before: dict[str, float] = {}
-      for n in SIZES[:1] if options.quick else SIZES:
-        found["results"].append(measure(n, d, gradient, found["rates"], before))
-        show(found["results"][-1])
-        for name, seconds in found["results"][-1]["left out, s"].items():
-          print(f"  {name:<40}left out: it would take {seconds:.0f} s")
+  found["results"] = results(SIZES[:1] if options.quick else SIZES, found["rates"])
   if options.sweep:
-    found["sweep"] = {d: sweep(SIZES[0 if options.quick else 1], d, platform) for d in COORDINATES}
-    for d, times in found["sweep"].items():
-      print(f"\nd={d}, the fastest tiles (output side, input side, warps):")
-      for row in times[:5]:
+    found["sweep"] = {}
+    for d, gradient in itertools.product(COORDINATES, (False, True)):
+      name = f"d={d}{', with the gradient' if gradient else ''}"
+      found["sweep"][name] = sweep(SIZES[0] if options.quick else SWEPT, d, gradient, platform)
+      print(f"\n{name}: the fastest tiles (output side, input side, warps)")
+      for row in found["sweep"][name][:5]:
         print(f"  {row['tile']:<20}{row['ms']:>10.3f} ms")
   if not options.quick:
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"kernels-{re.sub('[^A-Za-z0-9]+', '-', device.device_kind)}-jax{jax.__version__}.json"
+    path = RESULTS / f"{name_of(device)}-jax{jax.__version__}-kernels.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
     print(f"kept in {path}")
   return 0

@@ -88,6 +88,18 @@ def models(sizes: tuple[int, ...] = SIZES, coordinates: tuple[int, ...] = COORDI
   yield from simulations()
 
 
+def few() -> Iterator[Model]:
+  """For a device that is lent for minutes."""
+  for model in models((1024, 4096), (3, 128)):
+    loss = "wide" in model.name or (model.group == "gradient" and "stress of distances" in model.name)
+    if "sum exp(-D)" not in model.name and model.group == "gradient, batch":
+      continue
+    if model.group == "gradient, two sets" and "n=1024" in model.name:
+      continue
+    if (loss and model.group != "Hessian") or model.name.endswith(f" {PARTICLES[-1]} particles"):
+      yield model
+
+
 def gradients(sizes: tuple[int, ...], coordinates: tuple[int, ...]) -> Iterator[Model]:
   for work in (GAUSSIAN, NARROW, SQUARED_STRESS, STRESS, CONTRASTIVE, PROCESS):
     for n in sizes:

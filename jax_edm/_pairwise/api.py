@@ -192,7 +192,7 @@ def pairwise_logsumexp(
   return (size, sign) if return_sign else jnp.where(sign < 0, jnp.nan, size)
 
 
-LEAST_PAIRS = 2**16  # for which a kernel is made by default
+LEAST_PAIRS, MOST_COORDINATES = 2**24, 64  # for which a kernel is made by default
 
 
 class Data(NamedTuple):
@@ -281,8 +281,8 @@ def _pair_function(
 
 def _kernels_win(problem: Problem) -> bool:
   """On a GPU, by far (docs/kernels.md); where one cannot be made, and where pairs are few, XLA does the work."""
-  n, m = problem.x.shape[-2], problem.y.shape[-2]
-  if jax.default_backend() != "gpu" or n * m < LEAST_PAIRS or jax.config.read("jax_enable_x64"):
+  (n, d), m = problem.x.shape[-2:], problem.y.shape[-2]
+  if jax.default_backend() != "gpu" or n * m < LEAST_PAIRS or d > MOST_COORDINATES or jax.config.read("jax_enable_x64"):
     return False
   return not _sharding.on_a_mesh(*problem.leaves()[0])
 

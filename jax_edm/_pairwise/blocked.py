@@ -12,7 +12,9 @@ from jax import lax
 
 from jax_edm._core.points import PointSets
 
-ENTRIES = 2**20  # in one block: 4 MiB in float32 outweigh the cost of a step, and stay in or near the caches
+# In one block: on a CPU 4 MiB in float32 outweigh the cost of a step, and stay in or near the caches. On a GPU a step
+# costs the start of several kernels.
+ENTRIES, ENTRIES_ON_GPU = 2**20, 2**24
 
 TYPICAL = 128  # points: for how many the form of blocks is chosen
 SMALLEST_TILE, FEW_TILES = 128, 16  # the least side of tiles, unless there are only so many of them in a row
@@ -74,9 +76,14 @@ def sum_tiles(of_tile: Callable[[bool, Any, Any], tuple[jax.Array, jax.Array]], 
   return lax.scan(step, total, (i, j))[0].reshape(n, *first.shape[1:])
 
 
+def entries() -> int:
+  """In one block, on the devices of this process."""
+  return ENTRIES_ON_GPU if jax.default_backend() == "gpu" else ENTRIES
+
+
 def rows_in_a_block(n: int, m: int) -> int:
-  """Rows that make about ``ENTRIES`` entries with ``m`` in each; a divisor of ``n``, if one is near."""
-  return _near_divisor(n, max(ENTRIES // max(m, 1), 1))
+  """Rows that make one block with ``m`` in each; a divisor of ``n``, if one is near."""
+  return _near_divisor(n, max(entries() // max(m, 1), 1))
 
 
 def side_of_a_tile(n: int, entries: int) -> int:

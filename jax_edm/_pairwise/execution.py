@@ -94,7 +94,7 @@ def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batc
   substitute = substitute_pair(problem)
   # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
   if isinstance(reduction, Sum) and problem.symmetric:
-    side = blocked.side_of_a_tile(n, block_size * m if block_size else blocked.ENTRIES // max(batch, 1))
+    side = blocked.side_of_a_tile(n, block_size * m if block_size else blocked.entries() // max(batch, 1))
     if blocked.worth_tiles(n, side):
       return _in_tiles(problem, reduction, side, substitute)
 

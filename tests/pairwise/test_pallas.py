@@ -323,12 +323,15 @@ def test_the_benchmark_measures_and_finds_what_is_wrong(d, monkeypatch):
   monkeypatch.setitem(rule.BACKENDS, "cpu", triton)
   monkeypatch.setattr(kernels, "medians", lambda sides, least_rounds: dict.fromkeys(sides, 1.0))
   monkeypatch.setattr(kernels, "SIDES", (16,))
+  monkeypatch.setattr(kernels, "WARPS", (4, 8))
   rates, before = {"exponentials": 1e9, "additions": 1e9, "products": 1e9}, {"dense": 1.0}
-  result = kernels.measure(300, d, True, rates, before)
+  key = 300, d, True
+  programs = kernels.compiled({(key, name): kernels.lowered(f, *key) for name, f in kernels.formulas(300).items()})
+  result = kernels.measure(key, kernels.sides_of(programs, key), rates, before)
   assert {row["against"] for row in result["rows"]} >= {"XLA", "limit"}
   assert result["left out, s"] == {"dense": 90_000.0}
   assert before["jax_edm"] == 1 / 90_000
-  assert [row["tile"] for row in kernels.sweep(300, d, "cpu")] == ["(16, 16, 4)", "(16, 16, 8)"]
+  assert [row["tile"] for row in kernels.sweep(300, d, True, "cpu")] == ["(16, 16, 4)", "(16, 16, 8)"]
   assert rule.BACKENDS["cpu"] is triton
   with pytest.raises(SystemExit, match="wrong, by"):
     kernels.check("half", 300, d, lambda: jnp.zeros(300))
@@ -364,7 +367,7 @@ BAD = {
   "this platform": (
     ValueError,
     'pairwise_logsumexp: .*has kernels for tpu and cuda, with jax .*. Got a program for cpu. Take implementation="xla"',
-    lambda x: fused_logsumexp(lambda D: D, x),
+    lambda x: lowered(lambda x: fused_logsumexp(lambda D: D, x), (jnp.ones((4, 3)),), ("cpu",)),
   ),
   "an array": (
     ValueError,

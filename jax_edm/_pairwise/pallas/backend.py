@@ -137,7 +137,9 @@ class Backend(ABC):
       inputs = inputs._replace(input_side=inputs.input_side | {"mask": jnp.ones((1, m), jnp.int32)})
     padded, layout = tiling.pad(inputs), self.layout(sweep, tiling)
     blocks = (layout.output_side, layout.input_side, layout.shared, layout.pairs)
-    shapes = [(tiling.splits * w, tiling.n) for w in sweep.heights] + [tiling.as_pairs(tiling.n, tiling.m)] * sweep.pairs
+    shapes = [(tiling.splits * w, tiling.n) for w in sweep.heights] + [
+      tiling.as_pairs(tiling.n, tiling.m)
+    ] * sweep.pairs
     blocks_out = zip((layout.sums, layout.chunks, layout.pairs), sweep.split(shapes), strict=True)
     out = pl.pallas_call(
       lambda refs, *outputs: self.kernel(sweep, tiling, refs, outputs),

@@ -190,7 +190,18 @@ class _Tiles:
     sums = [(1, 0.0)] * len(summed) + [(self.backend.columns(_columns(self.g)), 0.0)] * len(values)
     of_chunk = ([self.width] if self.products else [1] * self.width) if points else []
     name = "vjp_rows" if self.rows else "vjp_columns"
-    out = self.run(Sweep(name, tile, sums, chunks=self.chunks, chunk_sums=of_chunk, products=self.products, pairs=len(pairs), rows=self.rows))
+    out = self.run(
+      Sweep(
+        name,
+        tile,
+        sums,
+        chunks=self.chunks,
+        chunk_sums=of_chunk,
+        products=self.products,
+        pairs=len(pairs),
+        rows=self.rows,
+      )
+    )
     names = summed + values + points + pairs
     return {name: self._cotangent(name, a) for name, a in zip(names, out, strict=True)}
 
@@ -249,7 +260,7 @@ class _Tiles:
 
   def _coincident(self, refs: TileReferences) -> Array:
     """Of keys, which are made of the bits of the coordinates."""
-    first, second = (refs.input_side.read(k).T == refs.output_side.read(k) for k in ("key 0", "key 1"))
+    first, second = (refs.output_side.read(k) == refs.input_side.read(k).T for k in ("key 0", "key 1"))
     return first & second
 
   def _on_diagonal(self, refs: TileReferences) -> Array:

@@ -39,9 +39,12 @@ class Triton(Backend):
   def size_for(self, sweep: Sweep, d: int) -> TileSize:
     if self.size is not None:
       return self.size
-    if not sweep.products or self.product_width(d) < WIDTH:
-      return TileSize(128, 32, 4)
-    return TileSize(64, 32, 4) if sweep.chunk_sums else TileSize(128, 64, 8)
+    gradient, width = bool(sweep.chunk_sums), self.product_width(d) if sweep.products else 0
+    if width == WIDTH:
+      return TileSize(64, 16, 4) if gradient else TileSize(128, 64, 8)
+    if gradient and not width:
+      return TileSize(256, 16, 4)
+    return TileSize(64, 32, 4) if gradient and width == 32 else TileSize(128, 32, 4)
 
   def tiling(self, sweep: Sweep, n: int, m: int, d: int) -> Tiling:
     """Of few points there are more programs if each has a part of the input side."""
@@ -82,10 +85,9 @@ class Triton(Backend):
     return Layout((tiling.counts[0], sweep.chunks, tiling.splits), output_side, whole, whole, whole, sums, chunk)
 
   def kernel(self, sweep: Sweep, tiling: Tiling, refs: Inputs, outputs: Sequence[jax.Ref]) -> None:
-    i, c, first = pl.program_id(0), pl.program_id(1), 0
+    i, c = pl.program_id(0), pl.program_id(1)
     steps = tiling.counts[1] // tiling.splits
-    if tiling.splits > 1:
-      first = pl.program_id(2) * steps
+    first = pl.program_id(2) * steps if tiling.splits > 1 else 0
     (b, a), (to_sums, to_chunk, to_pairs) = tiling.shape, sweep.split(outputs)
     # What does not belong to a chunk of coordinates is the same for all of them.
     once = pl.when(c == 0) if sweep.chunks > 1 else lambda write: write()

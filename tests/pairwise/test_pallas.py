@@ -20,9 +20,10 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, 
 import definitions
 import oracle
 from benchmarks import kernels
-from conftest import devices, equations, refusals
+from conftest import devices, equations, refusals, x64
 from implementations import backend, called_by, interpreted, with_memory_of_a_tpu
 from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
+from jax_edm._pairwise import api
 from jax_edm._pairwise.pallas import rule
 from transformations import quick_jit
 
@@ -139,6 +140,50 @@ def test_every_product_is_in_full_precision():
     for dot in dots:
       assert dot.params["precision"] == (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
       assert all(v.aval.dtype == np.float32 for v in (*dot.invars, *dot.outvars))
+
+
+# By default
+
+
+def with_a_loop_of_its_own(D):
+  return jnp.interp(D, jnp.arange(4.0), jnp.arange(4.0))
+
+
+def test_a_gpu_takes_kernels_by_default(monkeypatch, rng):
+  """Where one can be made; XLA does the rest, and what is lowered for another platform or for several devices."""
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(api, "LEAST_PAIRS", 8000)
+  x = rng.normal(size=(100, 3)).astype(np.float32)
+  gaussian = lambda D: jnp.exp(-D)  # noqa: E731
+
+  def is_kernel(f, x=x, reduce=pairwise_sum, **options):
+    return "edm_kernel" in str(jax.make_jaxpr(partial(reduce, f, **options))(x))
+
+  assert is_kernel(gaussian)
+  assert is_kernel(gaussian, reduce=pairwise_logsumexp)
+  assert not is_kernel(gaussian, x[:80])
+  assert not is_kernel(gaussian, np.ones((100, 65), np.float32))
+  assert not is_kernel(gaussian, block_size=10)
+  assert not is_kernel(gaussian, implementation="xla")
+  assert not is_kernel(with_a_loop_of_its_own)
+  assert not is_kernel(without_forward_mode)
+  assert not is_kernel(lambda D, a: a * D, args=(1j,))
+  with x64(True):
+    assert not is_kernel(gaussian)
+  monkeypatch.undo()
+  loss = lambda x: pairwise_sum(gaussian, x).sum()  # noqa: E731
+  expected = jax.value_and_grad(loss)(x)
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(api, "LEAST_PAIRS", 8000)
+  for actual, right in zip(quick_jit(jax.value_and_grad(lambda x: loss(x)))(x), expected, strict=True):
+    np.testing.assert_allclose(actual, right, atol=64 * EPS * np.abs(right).max())
+  shape = (jax.ShapeDtypeStruct(x.shape, x.dtype),)
+  assert "triton" in lowered(lambda x: loss(x), shape, ("cuda",))
+  assert "triton" not in lowered(lambda x: pairwise_sum(jax.scipy.special.gammaln, x), shape, ("cuda",))
+  over_two = NamedSharding(jax.sharding.Mesh(devices(2), ("i",)), PartitionSpec("i"))
+  assert "triton" not in lowered(
+    lambda x: loss(x), (jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=over_two),), ("cuda",)
+  )
 
 
 # Lowered, and compiled, for what is not there
@@ -319,6 +364,8 @@ def test_the_memory_in_the_documents_is_what_compilers_say(name, column, d, monk
 
 @pytest.mark.parametrize("d", [3, pytest.param(16, marks=pytest.mark.slow)])
 def test_the_benchmark_measures_and_finds_what_is_wrong(d, monkeypatch):
+  if jax.default_backend() != "cpu":
+    pytest.skip("interprets kernels, on a CPU")
   triton = backend("triton")
   monkeypatch.setitem(rule.BACKENDS, "cpu", triton)
   monkeypatch.setattr(kernels, "medians", lambda sides, least_rounds: dict.fromkeys(sides, 1.0))

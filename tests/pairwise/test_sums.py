@@ -83,6 +83,26 @@ def test_the_numbers_that_rounding_would_spoil(sums, rng):
   np.testing.assert_allclose(steep, expected, atol=64 * EPS * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("d", [3, 20])
+def test_points_that_coincide_contribute_nothing_to_a_steep_loss(sums, d, rng):
+  """One set with a duplicate, and two sets that share points: the exact derivative is that of the other pairs."""
+  x, y = (rng.normal(size=(21, d)).astype(np.float32) for _ in range(2))
+  x[5], y[[3, 17]] = x[1], x[[8, 1]]
+
+  @sums.jit
+  def run(x, y):
+    steep = lambda D: 1 / (D + 1e-6)  # noqa: E731
+    one = jax.grad(lambda x: sums.sum(steep, x).sum())(x)
+    return one, *jax.grad(lambda x, y: sums.sum(steep, x, y).sum(), (0, 1))(x, y)
+
+  def slope(D):
+    return -1 / np.square(D + 1e-6)
+
+  expected = *oracle.vjp(slope(oracle.edm(x)), x), *oracle.vjp(slope(oracle.edm(x, y)), x, y)
+  for actual, right in zip(run(x, y), expected, strict=True):
+    np.testing.assert_allclose(actual, right, atol=2**10 * EPS * np.abs(right).max())
+
+
 def test_the_diagonal_of_one_set_is_zero_for_points_at_infinity_too(sums):
   x = np.arange(18.0, dtype=np.float32).reshape(9, 2)
   x[2], x[7] = np.inf, np.nan

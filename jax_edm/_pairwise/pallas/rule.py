@@ -153,9 +153,8 @@ def _batch(arrays: Arrays, axes: Sequence[Any], *, kernel: Kernel) -> tuple[Arra
 
 def _lower(platform: str | None, ctx: mlir.LoweringRuleContext, *arrays: Any, kernel: Kernel) -> Any:
   """``platform`` is None for those without a rule of their own."""
-  by_xla = partial(mlir.lower_fun(kernel.by_xla, multiple_results=True), ctx, *arrays)
   if not kernel.required and (platform not in BACKENDS or _devices(ctx) > 1):
-    return by_xla()
+    return mlir.lower_fun(kernel.by_xla, multiple_results=True)(ctx, *arrays)
   f, platforms = kernel.f, (platform,) if platform else tuple(ctx.platforms or ctx.module_context.platforms)
   if len(platforms) > 1 or platforms[0] not in BACKENDS:
     expected = f'implementation="pallas" has kernels for {" and ".join(BACKENDS)}, with jax {jax.__version__}'
@@ -172,10 +171,13 @@ def _lower(platform: str | None, ctx: mlir.LoweringRuleContext, *arrays: Any, ke
       if operation in f.operations:
         raise ValueError(f"no {operation}")
     with backend.lowering():
+      if not kernel.required:  # what fails leaves half a program behind: first, one that is thrown away
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in ctx.avals_in]
+        jax.jit(run).trace(*shapes).lower(lowering_platforms=platforms)
       return mlir.lower_fun(run, multiple_results=True)(ctx, *arrays)
   except Exception as e:  # of many kinds
     if not kernel.required:
-      return by_xla()
+      return mlir.lower_fun(kernel.by_xla, multiple_results=True)(ctx, *arrays)
     expected = f'with implementation="pallas", all must be what Pallas can lower for {platforms[0]}'
     reason = str(e).split("\n")[0].split(". Please file")[0]
     got = f"{type(e).__name__}, {reason}, of a kernel with {', '.join(f.operations) or 'no operations'} in f"

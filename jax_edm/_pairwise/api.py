@@ -69,7 +69,7 @@ def pairwise_sum(
     implementation: ``"xla"``: blocks by XLA. ``"pallas"``: one kernel, for GPUs (CUDA) and TPUs, which makes, uses and
       forgets tiles of D on the chip; a program for another platform raises when it is lowered. It computes in float32;
       ``f`` may close over numbers, and forward mode and second order run by XLA.
-      ``docs/kernels.md`` says more. ``None``: kernels on a GPU where they were measured to win, and where they can be made;
+      ``docs/kernels.md`` says more. ``None``: kernels on a GPU, where they can be made and were measured to win;
       otherwise XLA.
 
   Returns:

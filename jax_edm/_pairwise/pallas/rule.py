@@ -172,7 +172,8 @@ def _lower(platform: str | None, ctx: mlir.LoweringRuleContext, *arrays: Any, ke
         raise ValueError(f"no {operation}")
     with backend.lowering():
       if not kernel.required:  # what fails leaves half a program behind: first, one that is thrown away
-        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in ctx.avals_in]
+        avals: Any = ctx.avals_in
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
         jax.jit(run).trace(*shapes).lower(lowering_platforms=platforms)
       return mlir.lower_fun(run, multiple_results=True)(ctx, *arrays)
   except Exception as e:  # of many kinds

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 REAL, NUMBERS = (jnp.floating, jnp.integer), (jnp.number, np.bool_)  # not np.number: bfloat16 is none
 PYTHON_NUMBERS = (bool, int, float, complex)
@@ -56,6 +57,14 @@ def points(function: str, name: str, x: Any) -> None:
     expected = f"{name} must have the shape (..., number of points, number of coordinates)"
     advice = f"For points on a line use {name}[:, None], for a single point {name}[None, :]"
     raise error(function, expected, f"shape {x.shape}", advice)
+  known(function, f"the number of coordinates of {name}", x.shape[-1])
+
+
+def known(function: str, what: str, size: Any) -> None:
+  """A size that is not a symbol of jax.export."""
+  if not isinstance(size, int):
+    advice = "Export a program for each number (docs/transformations.md lists what may be a symbol)"
+    raise error(function, f"{what} must be known", f"the symbol {size} of jax.export", advice)
 
 
 def pair(function: str, x: Any, y: Any) -> Batch:
@@ -156,9 +165,9 @@ def args(
     value = jnp.asarray(value)
     try:
       own = shape if value.shape[-2:] != (shape[0], everywhere) else (shape[0], everywhere)
-      fits = np.broadcast_shapes(value.shape[-2:], own) == own
-      batch = np.broadcast_shapes(value.shape[:-2], batch)
-    except ValueError:
+      fits = lax.broadcast_shapes(value.shape[-2:], own) == own
+      batch = lax.broadcast_shapes(value.shape[:-2], batch)
+    except (TypeError, ValueError):
       fits = False
     if not fits:
       expected, got = f"args[{i}] must broadcast to the shape of the matrix", f"{value.shape} for {(*batch, *shape)}"
@@ -191,10 +200,10 @@ def integer(function: str, name: str, value: Any) -> None:
     raise type_error(function, f"{name} must be an integer", type(value).__name__, advice)
 
 
-def count(function: str, name: str, value: Any, most: int) -> None:
-  """A static number of things, of which there are ``most``."""
+def count(function: str, name: str, value: Any, most: Any) -> None:
+  """A static number of things, of which there are ``most``, which may be a symbol."""
   integer(function, name, value)
-  if not 1 <= value <= most:
+  if value < 1 or (isinstance(most, int) and value > most):
     expected = f"{name} must be at least 1, and at most the number of candidates"
     raise error(function, expected, f"{value} of {most}", f"Pass another {name}; no point counts as its own neighbour")
 
@@ -209,8 +218,8 @@ def positive(function: str, name: str, value: Any) -> None:
 def leading(function: str, name: str, own: Batch, batch: Batch) -> Batch:
   """The leading axes that the two broadcast to."""
   try:
-    return np.broadcast_shapes(own, batch)
-  except ValueError:
+    return lax.broadcast_shapes(own, batch)
+  except (TypeError, ValueError):
     expected = f"the leading axes of {name} must broadcast against those of the points"
     advice = "Insert axes of length 1, or map one argument only with jax.vmap"
     raise error(function, expected, f"{own} and {batch}", advice) from None

@@ -34,6 +34,7 @@ def pdist(x: ArrayLike) -> jax.Array:
     Array([5., 3., 4.], dtype=float32)
   """
   _errors.points("pdist", "x", x)
+  _errors.known("pdist", "the number of points", jnp.shape(x)[-2])
   return _condensed(distances(x))
 
 
@@ -63,6 +64,8 @@ def squareform(a: ArrayLike) -> jax.Array:
   """
   validation.real("squareform", "a", a)
   shape = jnp.shape(a)
+  for size in shape:
+    _errors.known("squareform", "the number of points", size)
   if len(shape) == 2:
     validation.square("squareform", "a", a)
     validation.symmetric_zero_diagonal("squareform", "a", a)

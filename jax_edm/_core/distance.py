@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from jax_edm._core.operations import column, product, row, take, total, where
+from jax_edm._core.sizes import at_most
 
 Way = Literal["difference", "gram", "broadcast"]
 Points = tuple[jax.Array, ...]
@@ -121,7 +122,7 @@ def adjoint(form: Form, g: jax.Array, z: Sides, tangents: bool = False) -> Point
       return _adjoint_of_differences(g, z)
     g = where(_different(form, z), g, 0)
     x, y = _of_products(z)
-    if len(z) == 1 and x.shape[0] <= max(SYMMETRIC, min(4 * x.shape[1], MOST_SYMMETRIC)):
+    if len(z) == 1 and at_most(x.shape[0], max(SYMMETRIC, min(4 * x.shape[1], MOST_SYMMETRIC))):
       return (_weighted_differences(x, *_sums(g + g.T, x, 1, ones=True)),)
     ones = x.shape[1] <= WITH_ONES
     rows, columns = _sums(g, y, 1, ones), _sums(g, x, 0, ones)

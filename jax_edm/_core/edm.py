@@ -11,6 +11,7 @@ from jax_edm._core import derivatives
 from jax_edm._core.batching import dtypes
 from jax_edm._core.distance import Form
 from jax_edm._core.points import PointSets
+from jax_edm._core.sizes import at_most, known
 from jax_edm._typing import ArrayLike, Method
 
 SMALL_DIMENSION = 6  # up to here a sum of differences costs no more than a product (benchmarks, "forward")
@@ -134,7 +135,7 @@ def choose_form(method: Method, n: int, m: int, d: int) -> Form:
   """The form for both passes; the one place where it is decided."""
   if method == "difference":
     return Form("difference", "difference")
-  if method is None and max(n, m) <= FEW_POINTS and max(n, m) * d <= FEW_NUMBERS:
+  if method is None and all(at_most(k, FEW_POINTS) and k * d <= FEW_NUMBERS for k in (n, m)):
     return Form("broadcast", "broadcast")
   # Of one coordinate XLA makes no product of matrices, and what it makes is not symmetric.
   return Form("difference" if d <= (SMALL_DIMENSION if method is None else 1) else "gram", "gram")
@@ -184,6 +185,6 @@ def _entries(x: Any, y: Any, where: Any, where_y: Any, method: Method, root: boo
     return derivatives.root(entries) if root else entries
 
   # With two sets the compiler itself splits both axes.
-  cut = y is None and n > SPLIT
+  cut = y is None and known(n) and n > SPLIT
   name = "distances" if root else "edm"
   return _sharding.shard_rows(name, of_rows, *points.leaves(), "nm", cut).astype(result)

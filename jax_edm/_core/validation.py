@@ -29,6 +29,7 @@ def square(function: str, name: str, matrix: Any, boolean: bool = False) -> int:
 def dimension(function: str, dim: Any, n: int) -> None:
   """The number of coordinates that n points may get."""
   _errors.integer(function, "dim", dim)
+  _errors.known(function, "the number of points", n)
   if not 1 <= dim <= n - 1:
     expected = "dim must be at least 1 and at most n - 1, since n points span no more"
     raise error(function, expected, f"{dim} for {n} points", "Choose a dim in that range")

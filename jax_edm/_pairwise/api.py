@@ -12,6 +12,7 @@ from jax_edm import _errors, _sharding
 from jax_edm._core.batching import dtypes
 from jax_edm._core.edm import check, choose_form, point_sets
 from jax_edm._core.points import PointSets
+from jax_edm._core.sizes import known
 from jax_edm._pairwise import blocked, execution
 from jax_edm._pairwise.execution import Plan
 from jax_edm._pairwise.problem import PairFunction, Problem, UntracedPairFunction
@@ -246,11 +247,11 @@ def _request(
     diagonal=bool(data.diagonal),
   )
   # Seen before a device has one row, or one column.
-  travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m > 1 or devices > 1) for a in args)
+  travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m != 1 or devices > 1) for a in args)
   by = implementation
   if by is None and axis_name is None and block_size is None and _kernels_win(problem):
     by = "pallas"
-  if by is None or not all(a.size for a in problem.leaves()[0]):  # where there is nothing to do
+  if by is None or any(0 in a.shape for a in problem.leaves()[0]):  # where there is nothing to do
     by = "xla"
   # A program is kept where it will be found again, and holds nothing of a trace around it.
   lost = isinstance(function, UntracedPairFunction) or function.holds_functions or _is_traced()
@@ -283,7 +284,13 @@ def _pair_function(
 def _kernels_win(problem: Problem) -> bool:
   """On a GPU, by far (docs/kernels.md); where one cannot be made, and where pairs are few, XLA does the work."""
   (n, d), m = problem.x.shape[-2:], problem.y.shape[-2]
-  if jax.default_backend() != "gpu" or n * m < LEAST_PAIRS or d > MOST_COORDINATES or jax.config.read("jax_enable_x64"):
+  if (
+    jax.default_backend() != "gpu"
+    or not known(n, m)
+    or n * m < LEAST_PAIRS
+    or d > MOST_COORDINATES
+    or jax.config.read("jax_enable_x64")
+  ):
     return False
   return not _sharding.on_a_mesh(*problem.leaves()[0])
 

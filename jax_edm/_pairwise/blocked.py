@@ -11,11 +11,13 @@ import numpy as np
 from jax import lax
 
 from jax_edm._core.points import PointSets
+from jax_edm._core.sizes import at_most, known
 
 # In one block: on a CPU 4 MiB in float32 outweigh the cost of a step, and stay in or near the caches. On a GPU a step
 # costs the start of several kernels.
 ENTRIES, ENTRIES_ON_GPU = 2**20, 2**24
 
+ROWS_IF_UNKNOWN = 128  # in one block, where sizes are symbols of jax.export
 TYPICAL = 128  # points: for how many the form of blocks is chosen
 SMALLEST_TILE, FEW_TILES = 128, 16  # the least side of tiles, unless there are only so many of them in a row
 ORDERS = 2  # of reverse mode that keep no block; each takes up one checkpoint
@@ -23,20 +25,29 @@ GROUPS = 64  # of rows that may each have a block of full size; where devices ar
 
 
 def map_row_blocks(of_rows: Callable[[Any, Any], Any], rows: Any, block: int) -> Any:
-  """``of_rows(start, rows[start : start + block])`` for all blocks, joined; a derivative makes each block anew."""
+  """``of_rows(start, rows[start : start + block])`` for all blocks, joined; a derivative makes each block anew.
+
+  Where the number of rows is a symbol, the last block is filled up with zeros, and with False in masks.
+  """
   for _ in range(ORDERS):
     of_rows = jax.checkpoint(of_rows, prevent_cse=False)
   n = jax.tree.leaves(rows)[0].shape[0]
-  if n <= block:
+  if at_most(n, block):
     return of_rows(0, rows)
-  whole = n // block * block  # the odd block comes last, by itself: nothing is padded, or copied if there is none
+  count = n // block  # the odd block comes last, by itself: nothing is padded, or copied if there is none
+  if not known(n):
+    count = (n + block - 1) // block
+    rows = padded(rows, count * block - n)
+  whole = count * block
 
   def split(a: jax.Array) -> jax.Array:
-    return a[:whole].reshape(whole // block, block, *a.shape[1:])
+    return a[:whole].reshape(count, block, *a.shape[1:])
 
-  steps = (jnp.arange(0, whole, block, dtype=jnp.int32), jax.tree.map(split, rows))
+  steps = (block * jnp.arange(count, dtype=jnp.int32), jax.tree.map(split, rows))
   out = lax.scan(lambda _, step: (None, of_rows(*step)), None, steps)[1]
   out = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), out)
+  if not known(n):
+    return jax.tree.map(lambda a: a[:n], out)
   if whole == n:
     return out
   rest = of_rows(whole, jax.tree.map(lambda a: a[whole:], rows))
@@ -83,6 +94,8 @@ def entries() -> int:
 
 def rows_in_a_block(n: int, m: int) -> int:
   """Rows that make one block with ``m`` in each; a divisor of ``n``, if one is near."""
+  if not known(n, m):
+    return ROWS_IF_UNKNOWN
   return _near_divisor(n, max(entries() // max(m, 1), 1))
 
 
@@ -113,4 +126,4 @@ def batch_size(points: PointSets) -> int:
   leading = [a.shape[: a.ndim - len(role)] for a, role in zip(arrays, roles, strict=True) if role[:1] in "nm" and role]
   offset = points.row_offset
   groups = 1 if offset is None or not offset.ndim else offset.shape[0]
-  return math.prod(np.broadcast_shapes(*leading)) // min(groups, GROUPS)
+  return math.prod(lax.broadcast_shapes(*leading)) // min(groups, GROUPS)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jax_edm._core.sizes import known
 from jax_edm._pairwise import blocked, ring
 from jax_edm._pairwise.problem import Pair, Problem, substitute_pair
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTotal, Sum
@@ -91,9 +92,11 @@ def _by_kernels(problem: Problem, reduction: Reduction, required: bool, by_xla: 
 
 def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batch: int) -> Array:
   n, m = problem.x.shape[0], problem.y.shape[0]
+  if not known(n) and problem.x_mask is None:  # blocks are filled up with rows that do not exist
+    problem = replace(problem, x_mask=jnp.ones(n, bool))
   substitute = substitute_pair(problem)
   # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
-  if isinstance(reduction, Sum) and problem.symmetric:
+  if isinstance(reduction, Sum) and problem.symmetric and known(n, batch):
     side = blocked.side_of_a_tile(n, block_size * m if block_size else blocked.entries() // max(batch, 1))
     if blocked.worth_tiles(n, side):
       return _in_tiles(problem, reduction, side, substitute)

@@ -12,6 +12,7 @@ from jax_edm import _errors, _sharding
 from jax_edm._core.batching import dtypes, map_batch
 from jax_edm._core.edm import check, choose_form, point_sets
 from jax_edm._core.points import PointSets
+from jax_edm._core.sizes import known
 from jax_edm._pairwise import blocked, ring
 from jax_edm._typing import ArrayLike, AxisName, Method
 
@@ -79,7 +80,7 @@ def nearest(
   check("nearest", x, y, where, where_y, method)
   candidates: Any = x if y is None else y
   m = candidates.shape[-2] * _sharding.ring_size("nearest", axis_name)
-  _errors.count("nearest", "k", k, max(m - (y is None), 0))
+  _errors.count("nearest", "k", k, m - (y is None))
   if block_size is not None:
     _errors.positive("nearest", "block_size", block_size)
   return _nearest(x, y, where, where_y, k, method, block_size, axis_name)
@@ -177,7 +178,9 @@ class Search:
         squared = jnp.where(pair_mask, squared, jnp.inf)
       if points.one_set:
         squared = jnp.where(part.on_diagonal(), jnp.inf, squared)
-      j = _smallest(squared, min(self.candidates, m))
+      if not known(m):  # there may be fewer than there are candidates
+        squared = jnp.pad(squared, ((0, 0), (0, self.candidates)), constant_values=jnp.inf)
+      j = _smallest(squared, min(self.candidates, m) if known(m) else self.candidates)
       squared = jnp.take_along_axis(squared, j, 1)
       return squared, jnp.where(squared == jnp.inf, -1, j)
 
@@ -223,7 +226,7 @@ def _smallest(a: jax.Array, k: int) -> jax.Array:
   """
   b, m = a.shape
   groups = -(-m // GROUP)
-  if groups <= 2 * k:
+  if not known(m) or groups <= 2 * k:
     return lax.top_k(-a, k)[1]
   a = jnp.pad(a, ((0, 0), (0, groups * GROUP - m)), constant_values=jnp.inf).reshape(b, groups, GROUP)
   group = jnp.sort(lax.top_k(-a.min(2), k)[1], 1)  # sorted, so that the candidates keep the order of their indices

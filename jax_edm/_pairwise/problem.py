@@ -68,8 +68,8 @@ class PairFunction:
 
   def of_block(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:
     """Of all pairs of a block, ``(b, m)``; arguments ``(b, m)``, ``(b, 1)``, ``(1, m)`` or ``(1, 1)``."""
-    by_rows, by_columns = ([0, *(0 if a.shape[k] > 1 else None for a in args)] for k in (0, 1))
-    own = [a.reshape([size for size in a.shape if size > 1]) for a in args]
+    by_rows, by_columns = ([0, *(0 if a.shape[k] != 1 else None for a in args)] for k in (0, 1))
+    own = [a.reshape([size for size in a.shape if size != 1]) for a in args]
     of_row = jax.vmap(lambda squared, *args: self(closed_over, squared, args), by_columns)
     return jax.vmap(of_row, by_rows)(squared, *own)
 
@@ -189,7 +189,7 @@ class Problem(PointSets):
   def rows(self) -> "Rows":
     """What belongs to rows."""
     n = self.x.shape[0]
-    args = tuple(a if a is not None and a.shape[0] == n > 1 else None for a in self.args)
+    args = tuple(a if a is not None and a.shape[0] == n != 1 else None for a in self.args)
     assert self.sides is not None
     return Rows(self.sides[0], self.x_mask, self.row_max, args)
 

@@ -30,7 +30,29 @@ def type_error(function: str, expected: str, got: str, advice: str) -> TypeError
 
 
 def is_array(x: Any) -> bool:
-  return hasattr(x, "shape") and hasattr(x, "dtype")
+  return isinstance(x, (jax.Array, np.ndarray, np.generic)) and not isinstance(x, np.ma.MaskedArray)
+
+
+def _no_array(function: str, name: str, x: Any) -> TypeError:
+  module, kind = type(x).__module__.split(".")[0], type(x).__name__
+  got = "jax.Ref" if isinstance(x, jax.Ref) else kind if module == "builtins" else f"{module}.{kind}"
+  return type_error(function, f"{name} must be a JAX or NumPy array", got, _how_to_convert(name, x))
+
+
+def _how_to_convert(name: str, x: Any) -> str:
+  if isinstance(x, jax.Ref):
+    return f"Read it with {name}[...]"
+  if isinstance(x, np.ma.MaskedArray):
+    return f"Pass {name}.data, and where= with one boolean for each point"
+  if isinstance(x, jax.ShapeDtypeStruct):
+    return "Pass shapes to jax.eval_shape, or to the lower() of a jitted function"
+  if hasattr(x, "todense"):
+    return f"Convert it with {name}.todense()"
+  if hasattr(x, "detach"):  # torch
+    return f"Convert it with jnp.asarray({name}.numpy(force=True))"
+  if is_array(getattr(x, "array", None)):  # units, representations of groups
+    return f"Pass {name}.array"
+  return f"Convert it with jnp.asarray({name})"
 
 
 def array(
@@ -38,8 +60,10 @@ def array(
 ) -> None:
   """An array with a dtype of one of these kinds."""
   if not is_array(x):
-    advice = f"Convert it with jnp.asarray({name})"
-    raise type_error(function, f"{name} must be a JAX or NumPy array", type(x).__name__, advice)
+    raise _no_array(function, name, x)
+  if isinstance(x, np.ndarray) and not x.dtype.isnative:
+    advice = f'Convert it with {name}.astype({name}.dtype.newbyteorder("="))'
+    raise type_error(function, f"{name} must have the byte order of this machine", f"dtype {x.dtype.str}", advice)
   if not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
     raise type_error(function, f"{name} must {what}", f"dtype {x.dtype}", advice)
 
@@ -53,6 +77,9 @@ def points(function: str, name: str, x: Any) -> None:
   if not 8 <= jax.dtypes.itemsize_bits(x.dtype) <= 64:
     advice = f"Convert it with {name}.astype"
     raise type_error(function, f"{name} must be of 8 to 64 bits", f"dtype {x.dtype}", advice)
+  if x.dtype == jnp.float8_e8m0fnu:
+    advice = f"Convert it with {name}.astype"
+    raise type_error(function, f"{name} must have a number type with zero and signs", f"dtype {x.dtype}", advice)
   if len(x.shape) < 2:
     expected = f"{name} must have the shape (..., number of points, number of coordinates)"
     advice = f"For points on a line use {name}[:, None], for a single point {name}[None, :]"
@@ -157,10 +184,10 @@ def args(
     raise type_error(function, "args must be a tuple of arrays", type(values).__name__, "Write args=(target,) for one")
   out = []
   for i, value in enumerate(values):
-    if not (isinstance(value, PYTHON_NUMBERS) or is_array(value)):
+    if not (isinstance(value, PYTHON_NUMBERS) or hasattr(value, "shape")):
       advice = "Convert it with jnp.asarray; let f close over what is no array"
       raise type_error(function, f"args[{i}] must be an array or a number", type(value).__name__, advice)
-    if is_array(value):
+    if not isinstance(value, PYTHON_NUMBERS):
       array(function, f"args[{i}]", value, NUMBERS)
     value = jnp.asarray(value)
     try:

@@ -9,8 +9,14 @@ import jax.numpy as jnp
 
 def dtypes(*arrays: Any) -> tuple[jnp.dtype, jnp.dtype]:
   """The dtype of the result, and the dtype to compute in: float32, or float64."""
-  result = jnp.result_type(*arrays, float)
+  result = promoted(*arrays, float)
   return result, result if result.itemsize >= 4 else jnp.dtype(jnp.float32)
+
+
+def promoted(*types: Any) -> jnp.dtype:
+  """The dtype of all together, also where JAX is told to promote none by itself (``jax_numpy_dtype_promotion``)."""
+  with jax.numpy_dtype_promotion("standard"):
+    return jnp.result_type(*types)
 
 
 def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequence[int], results: str) -> Any:
@@ -26,6 +32,9 @@ def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequen
   own = [rank for a, rank in zip(arrays, ranks, strict=True) if a is not None]
   if all(a.ndim == rank for a, rank in zip(leaves, own, strict=True)):
     return function(*arrays)
+  # Of as many leading axes each, because JAX may be told to add none by itself (``jax_numpy_rank_promotion``).
+  leading = max(a.ndim - rank for a, rank in zip(leaves, own, strict=True))
+  leaves = [a.reshape((1,) * (leading + rank - a.ndim) + a.shape) for a, rank in zip(leaves, own, strict=True)]
   axes = [",".join(f"a{i}{j}" for j in range(rank)) for i, rank in enumerate(own)]
   mapped = jnp.vectorize(
     lambda *arrays: function(*jax.tree.unflatten(structure, arrays)),

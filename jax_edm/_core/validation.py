@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_edm import _errors
+from jax_edm._core.batching import promoted
 from jax_edm._errors import error
 
 LISTED = 8  # points of a part, and parts, that a message lists
@@ -56,14 +57,14 @@ def weights(function: str, weights: Any, name: str, matrix: Any) -> None:
   if is_concrete(weights):
     w = np.asarray(weights, np.float64)
     _no_entry(function, w, ~np.isfinite(w) | (w < 0), "weights must be finite and not negative", "0 means missing")
-    _symmetric(function, "weights", w, jnp.result_type(weights, float), "Use weights + weights.T")
+    _symmetric(function, "weights", w, promoted(weights, float), "Use weights + weights.T")
 
 
 def distances(function: str, name: str, matrix: Any, weights: Any = None) -> None:
   """Values of (squared) distances. Where their weight is not 0: finite, not negative, symmetric, zero diagonal."""
   if not is_concrete(matrix, weights):
     return
-  values, dtype = np.asarray(matrix, np.float64), jnp.result_type(matrix, float)
+  values, dtype = np.asarray(matrix, np.float64), promoted(matrix, float)
   if weights is not None:
     values = np.where(np.asarray(weights) != 0, values, 0)
   advice = f"Where {name} is not known pass weights=, 0 there"
@@ -77,7 +78,7 @@ def symmetric_zero_diagonal(function: str, name: str, matrix: Any, dtype: Any = 
   """Values of a symmetric matrix with a zero diagonal, as far as the precision of ``dtype`` (its own) allows."""
   if not is_concrete(matrix):
     return
-  values, dtype = np.asarray(matrix, np.float64), jnp.result_type(matrix, float) if dtype is None else dtype
+  values, dtype = np.asarray(matrix, np.float64), promoted(matrix, float) if dtype is None else dtype
   wrong = np.eye(values.shape[-1], dtype=bool) & ~(np.abs(values) <= rounding(values, dtype))
   advice = "Check that rows and columns list the same points"
   _no_entry(function, values, wrong, f"{name} must have a zero diagonal", advice)

@@ -194,7 +194,7 @@ def pairwise_logsumexp(
   return (size, sign) if return_sign else jnp.where(sign < 0, jnp.nan, size)
 
 
-LEAST_PAIRS, MOST_COORDINATES = 2**24, 64  # for which a kernel is made by default
+LEAST_PAIRS, MOST_COORDINATES = 2**24, 64
 
 
 class Data(NamedTuple):

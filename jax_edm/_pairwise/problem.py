@@ -97,6 +97,9 @@ def _of_one_pair(caller: str, f: Callable[..., Any], *scalars: Any) -> Array:
   except (TypeError, ValueError, IndexError) as e:
     if str(e).startswith(f"{caller}: "):
       raise
+    if isinstance(e, jax.errors.TracerArrayConversionError):
+      expected, advice = "f must be written with jax.numpy", "Write jnp.exp in the place of np.exp, for instance"
+      raise _errors.type_error(caller, expected, "a function that makes NumPy arrays of what it gets", advice) from e
     reason = f"{type(e).__name__}, {str(e).splitlines()[0]}, when it is called with numbers"
     raise _errors.not_of_a_pair(caller, reason) from e
 

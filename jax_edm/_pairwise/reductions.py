@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from jax_edm._core import distance
+from jax_edm._core.batching import promoted
 
 Array = jax.Array
 Maybe = jax.Array | None
@@ -52,7 +53,8 @@ class RowMax:
   def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
     terms = lax.stop_gradient(exponents(block, pair_mask))
     if values is not None:  # a term without weight must not set the scale
-      terms = jnp.where(values == 0, lowest(terms), terms + log_size(values, terms))
+      weights = values[None, :]
+      terms = jnp.where(weights == 0, lowest(terms), terms + log_size(weights, terms))
     return terms.max(1, initial=lowest(terms))
 
 
@@ -64,7 +66,8 @@ class ScaledTotal:
 
   def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
     assert row_max is not None
-    return weighted_exponentials(exponents(block, pair_mask), values, row_max[:, None]).sum(1)
+    weights = None if values is None else values[None, :]
+    return weighted_exponentials(exponents(block, pair_mask), weights, row_max[:, None]).sum(1)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def log_size(weights: Array, like: Array) -> Array:
 
 def exponents(block: Array, pair_mask: Maybe) -> Array:
   """Of float32 at least; the lowest number for what does not exist, and in the place of minus infinity."""
-  block = block.astype(jnp.promote_types(jnp.result_type(block.dtype, float), jnp.float32))
+  block = block.astype(promoted(block.dtype, float, jnp.float32))
   if pair_mask is not None:
     block = jnp.where(pair_mask, block, -jnp.inf)
   # XLA computes f twice, for the maximum and for the exponents. Left to itself it fuses the last product of f and the
@@ -136,9 +139,9 @@ def _factors(block: Array, pair_mask: Maybe, values: Maybe, axis: int) -> list[A
 
 def wide(*arrays: Array) -> list[Array]:
   """All of one dtype; one that accumulates in float32 or wider, or of integers as ``jnp.sum`` does."""
-  dtype = jnp.result_type(*arrays)
+  dtype = promoted(*arrays)
   if jnp.issubdtype(dtype, jnp.inexact):
-    dtype = jnp.promote_types(dtype, jnp.float32)
+    dtype = promoted(dtype, jnp.float32)
   else:
     dtype = jax.eval_shape(jnp.sum, jax.ShapeDtypeStruct((), dtype)).dtype
   return [a.astype(dtype) for a in arrays]

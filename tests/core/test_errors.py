@@ -4,13 +4,63 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import sparse
 
-from jax_edm import distances, edm, edm_jacobian, edm_jvp, edm_vjp
+from jax_edm import distances, edm, edm_jacobian, edm_jvp, edm_vjp, nearest, pairwise_sum
 
 X, Y = jnp.ones((4, 3)), jnp.ones((5, 3))
 MASK = np.ones(4, bool)
+BIG_ENDIAN = np.ones((4, 3), ">f4")
+
+
+class Tensor:
+  """As torch has it; the tests need no torch."""
+
+  shape, dtype, detach = (4, 3), "float32", None
+
+
+Tensor.__module__ = "torch"
+
+
+class WithUnit:
+  """As libraries of units and of representations of groups have it."""
+
+  shape, dtype = (4, 3), np.dtype("f4")
+
+  def __init__(self, array):
+    self.array = array
+
+
+NO_ARRAY = {  # what came, and what to do
+  "a tensor": (Tensor(), r"torch\.Tensor. Convert it with jnp.asarray\(x.numpy\(force=True\)\)"),
+  "a reference": (lambda: jax.new_ref(X), r"jax\.Ref. Read it with x\[\.\.\.\]"),
+  "a sparse matrix": (lambda: sparse.BCOO.fromdense(X), r"jax\.BCOO. Convert it with x.todense\(\)"),
+  "a shape": (jax.ShapeDtypeStruct((4, 3), np.float32), r"jax\.ShapeDtypeStruct. Pass shapes to jax.eval_shape"),
+  "a masked array": (np.ma.MaskedArray(np.ones((4, 3))), r"numpy\.MaskedArray. Pass x.data, and where="),
+  "a wrapper": (lambda: WithUnit(X), r"WithUnit. Pass x.array"),
+  "a list": ([[1.0, 2.0]], r"list. Convert it with jnp.asarray\(x\)"),
+}
+
+
+@pytest.mark.parametrize("case", NO_ARRAY)
+def test_what_is_taken_for_an_array(case):
+  given, message = NO_ARRAY[case]
+  given = given() if callable(given) else given
+  for name, f in {"edm": edm, "pairwise_sum": lambda x: pairwise_sum(jnp.exp, x), "nearest": nearest}.items():
+    with pytest.raises(TypeError, match=f"^{name}: x must be a JAX or NumPy array. Got .*{message}"):
+      f(given)
+  for name in ("where", "y"):
+    with pytest.raises(TypeError, match=f"^edm: {name} must be a JAX or NumPy array. Got "):
+      edm(X, **{name: given})
+
 
 BAD = {
+  "byte order": (TypeError, r"x must have the byte order of this machine. Got dtype >f4", lambda f: f(BIG_ENDIAN)),
+  "float8 without zero": (
+    TypeError,
+    r"x must have a number type with zero and signs. Got dtype float8_e8m0fnu",
+    lambda f: f(jnp.ones((2, 2)).astype(jnp.float8_e8m0fnu)),
+  ),
   "rank 1": (ValueError, r"x must have the shape .* Got shape \(3,\). For points on a line", lambda f: f(X[0])),
   "rank 0": (ValueError, r"x must have the shape", lambda f: f(X[0, 0])),
   "rank of y": (ValueError, r"y must have the shape", lambda f: f(X, Y[0])),

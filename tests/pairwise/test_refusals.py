@@ -10,6 +10,11 @@ OF_PAIR = "f must return one number for each pair"
 
 BAD = {
   "f": (TypeError, r"pairwise_sum: f must be a function of a squared distance", lambda x: pairwise_sum(x, x)),
+  "f of NumPy": (
+    TypeError,
+    "f must be written with jax.numpy. Got .* Write jnp.exp",
+    lambda x: pairwise_sum(np.exp, x),
+  ),
   "f reduces": (TypeError, OF_PAIR, lambda x: pairwise_sum(lambda D: D.sum(1), x)),
   "f of rows": (TypeError, OF_PAIR, lambda x: pairwise_sum(lambda D: jnp.sort(D, 1), x)),
   "f adds an axis": (

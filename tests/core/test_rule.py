@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -126,6 +127,25 @@ def test_models_take_no_more_memory_than_by_autodiff(loss, d):
   points = 8 * 1024 * (d + 4) * 4  # a few arrays of the size of the points, with ones, keys and squares
   for of_loss in (jax.value_and_grad, forward_over_reverse, reverse_over_reverse):
     assert temporaries(of_loss(ours), x, target) <= temporaries(of_loss(theirs), x, target) + points, of_loss.__name__
+
+
+VARIANTS = {
+  "`edm(x)`": (edm, np.float32),
+  "`edm(x, where=...)`": (lambda x: edm(x, where=jnp.ones(1024, bool)), np.float32),
+  '`edm(x, method="difference")`': (partial(edm, method="difference"), np.float32),
+  "`edm(x)`, bfloat16": (edm, jnp.bfloat16),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_temporaries_of_masks_differences_and_16_bits(name):
+  """As docs/transformations.md has them; a fifth of a matrix more is allowed, since compilers differ."""
+  f, dtype = VARIANTS[name]
+  text = (Path(__file__).parents[2] / "docs" / "transformations.md").read_text(encoding="utf-8")
+  written = re.search(rf"^\| {re.escape(name)} \| (.*) \| (.*) \|$", text, re.MULTILINE).groups()
+  x, target = arrays(1, 3, 1024)[0].astype(dtype), jnp.ones((1024, 1024), dtype)
+  for loss, matrices in zip(LOSSES.values(), map(float, written), strict=True):
+    assert temporaries(jax.value_and_grad(loss(f)), x, target) < (matrices + 0.2) * 2**22
 
 
 def test_the_gradient_of_a_loss_writes_the_cotangent_and_no_more():

@@ -71,6 +71,20 @@ def test_memory_of_logsumexp_and_of_a_block_that_does_not_divide():
       assert temporaries(of_modes[name], (16411, 3)) < LIMITS[name], name  # a prime
 
 
+@pytest.mark.parametrize(("block", "limit"), [(None, 60 + FURTHER), (256, 3)])
+def test_memory_of_unrolled_calls_of_one_block(block, limit):
+  """Five steps of Sinkhorn: a single block is kept (docs/streaming.md), and with two blocks or more nothing is."""
+
+  def loss(x, y):
+    g = jnp.zeros(1024)
+    for _ in range(5):
+      f = -pairwise_logsumexp(lambda D, g: g - D, x, y, args=(g[None],), block_size=block)
+      g = -pairwise_logsumexp(lambda D, f: f - D, y, x, args=(f[None],), block_size=block)
+    return (f + g).sum()
+
+  assert temporaries(jax.grad(loss), (1024, 3), (1024, 3)) < limit
+
+
 def test_memory_without_a_diagonal():
   gradient = jax.grad(lambda x: pairwise_sum(lambda D: 1 / D, x, diagonal=False).sum())
   assert temporaries(gradient, (N, 3)) < LIMITS["gradient"]

@@ -158,7 +158,8 @@ def pairwise_logsumexp(
     x: points, ``(..., n, d)``.
     y: points, ``(..., m, d)``; ``None`` stands for ``x`` itself.
     args: as for :func:`pairwise_sum`.
-    weights: ``(..., m)``, of any finite size, and not negative without ``return_sign``; ``None`` stands for ones.
+    weights: ``(..., m)``, not negative without ``return_sign``; ``None`` stands for ones. They have any finite size,
+      from the smallest normal number (1.2e-38 in float32; XLA takes what is smaller for zero) to the largest.
     diagonal: as for :func:`pairwise_sum`.
     return_sign: the weights may be negative, and the result is the pair ``(log |s|, sign)``, as for
       ``jax.scipy.special.logsumexp``.

@@ -467,6 +467,11 @@ def test_an_operation_that_the_kernel_language_lacks_is_named(platform):
     lowered(lambda x: fused_sum(lambda D: f(D + 1), x), (jnp.ones((4, 3)),), (platform,))
 
 
+def test_an_operation_that_depends_on_the_tpu():
+  with pytest.raises(ValueError, match=r"the TPU must be known.* Got .*a kernel with sign in f. Lower it on a machine"):
+    lowered(lambda x: fused_sum(jnp.sign, x), (jnp.ones((4, 3)),), ("tpu",))
+
+
 def test_what_only_the_compiler_of_triton_refuses_is_refused_before():
   choose = lambda D: jax.lax.select_n(D.astype(jnp.int32) % 3, D, 2 * D, 3 * D)  # noqa: E731
   with pytest.raises(ValueError, match=r"no select_n of integers, of a kernel with .*rem"):

@@ -41,6 +41,8 @@ class NoKernel(Exception):
     self.reason = reason
 
 
+UNKNOWN_TPU = "Unsupported TPU device kind"  # in the error of Pallas
+
 Vjp = Callable[[Backend, Arrays, Arrays, Sequence[int]], Arrays]
 
 
@@ -181,6 +183,15 @@ def _lower(platform: str | None, ctx: mlir.LoweringRuleContext, *arrays: Any, ke
       return mlir.lower_fun(kernel.by_xla, multiple_results=True)(ctx, *arrays)
     expected = f'with implementation="pallas", all must be what Pallas can lower for {platforms[0]}'
     reason = str(e).split("\n")[0].split(". Please file")[0]
+    if UNKNOWN_TPU in reason:
+      expected = (
+        'with implementation="pallas" the TPU must be known, because one of the operations depends on which it is'
+      )
+      got = f"a program that is lowered without one, of a kernel with {', '.join(f.operations)} in f"
+      advice = (
+        f"Lower it on a machine with a TPU, or under jax.sharding.use_abstract_mesh with its device, or take {XLA}"
+      )
+      raise _errors.error(f.caller, expected, got, advice) from e
     got = f"{type(e).__name__}, {reason}, of a kernel with {', '.join(f.operations) or 'no operations'} in f"
     raise _errors.error(f.caller, expected, got, f"Take {XLA}") from e
 

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jax_edm._cli import files, fit, plots
+from jax_edm._cli import descent, output, plots, report
+from jax_edm._cli.report import line
 from jax_edm._mds.procrustes import procrustes
 
 RADIUS = 6371.0  # of the Earth, in km
 FRACTION = 0.1  # of the distances is measured
+FILES = ("points.csv", "map.png")
 NOISE = 0.01  # standard deviation, relative to each distance
 
 
@@ -30,33 +32,37 @@ class Airports(NamedTuple):
   positions: np.ndarray  # (n, 3), km
 
 
-def run(output: Path, seed: int, count: int | None = None, fraction: float = FRACTION) -> list[str]:
+def run(
+  folder: Path, seed: int, force: bool = False, count: int | None = None, fraction: float = FRACTION
+) -> list[str]:
   """``python -m jax_edm``; the lines of the report. ``count`` takes only so many of the airports."""
   begin = time.perf_counter()
-  with files.all_or_nothing(output) as place:
+  with output.all_or_nothing(folder, FILES, picture=FILES[1], force=force) as place:
     airports = load(count)
     measured = measure(airports.positions, fraction, seed)
-    target = fit.prepare(measured)
-    with fit.progress(len(measured), ON_SPHERE) as bar:
-      free = fit.recover(target, 3, seed, bar)
+    target = descent.prepare(measured)
+    with descent.progress(len(measured), ON_SPHERE) as bar:
+      free = descent.recover(target, 3, seed, bar)
       points = descend_on_sphere(free, target, bar)
     free, points = free * target.unit, points * target.unit
     radius = fit_sphere(points)[1]
     aligned = align(points, airports.positions)
     errors = np.linalg.norm(aligned - airports.positions, axis=1)
     free_errors = np.linalg.norm(align(free, airports.positions) - airports.positions, axis=1)
-    write_table(airports, aligned, errors, place / "points.csv")
-    plots.draw_airports(_degrees(airports.positions), _degrees(aligned), errors, rms(errors), place / "map.png")
-  return [
-    fit.line("airports", f"{len(points):,} on a sphere of {RADIUS:,.0f} km, {fit.about_pairs(measured)}"),
-    fit.line("noise", f"{NOISE:.0%} of each distance"),
-    fit.line("gradient check", fit.gradient_check(points)),
-    fit.line("stress", f"{fit.stress(points, measured):.2e} of the root mean square distance"),
-    fit.line("error", f"{rms(errors):.2f} km root mean square ({rms(free_errors):.2f} km before the sphere)"),
-    fit.line("radius", f"{radius:,.1f} km, {radius / RADIUS - 1:+.3%} off"),
-    fit.line("wrote", f"{output / 'points.csv'}, {output / 'map.png'}"),
-    fit.line("time", f"{time.perf_counter() - begin:.1f} s"),
-  ]
+    table, picture = (place / name for name in FILES)
+    write_table(airports, aligned, errors, table)
+    true, found = _degrees(airports.positions), _degrees(aligned)
+    plots.draw_airports(true, found, errors, rms(errors), picture, output.mark(table))
+    return [
+      line("airports", f"{len(points):,} on a sphere of {RADIUS:,.0f} km, {report.about_pairs(measured)}"),
+      line("noise", f"{NOISE:.0%} of each distance"),
+      line("gradient check", report.gradient_check(points)),
+      line("stress", f"{report.stress(points, measured):.2e} of the root mean square distance"),
+      line("error", f"{rms(errors):.2f} km root mean square ({rms(free_errors):.2f} km before the sphere)"),
+      line("radius", f"{radius:,.1f} km, {radius / RADIUS - 1:+.3%} off"),
+      line("wrote", ", ".join(str(folder / name) for name in FILES)),
+      line("time", f"{time.perf_counter() - begin:.1f} s"),
+    ]
 
 
 def load(count: int | None = None) -> Airports:
@@ -84,7 +90,7 @@ def rms(errors: np.ndarray) -> float:
   return float(np.sqrt(np.mean(errors**2)))
 
 
-def descend_on_sphere(free: np.ndarray, target: fit.Target, bar: tqdm) -> np.ndarray:
+def descend_on_sphere(free: np.ndarray, target: descent.Target, bar: tqdm) -> np.ndarray:
   """Points of one sphere, of whatever radius fits the distances best, starting near ``free``."""
   centre, radius = fit_sphere(free)
   up = (free.mean(0) - centre) / np.linalg.norm(free.mean(0) - centre)
@@ -94,10 +100,10 @@ def descend_on_sphere(free: np.ndarray, target: fit.Target, bar: tqdm) -> np.nda
   params = (_on_sphere((x, jnp.float32(radius))), jnp.float32(radius))
 
   def slope(radius: jax.Array) -> jax.Array:
-    return jax.grad(lambda radius: fit.squared_stress(_on_sphere((params[0], radius)), target))(radius)
+    return jax.grad(lambda radius: descent.squared_stress(_on_sphere((params[0], radius)), target))(radius)
 
   curvature = (target.curvature, jax.jit(jax.grad(slope))(params[1]))
-  params, _ = fit.descend(ON_SPHERE, jax.tree.map(lambda a: a[None], params), curvature, target, bar)
+  params, _ = descent.descend(ON_SPHERE, jax.tree.map(lambda a: a[None], params), curvature, target, bar)
   return np.asarray(jax.vmap(_on_sphere)(params)[0], np.float64)
 
 
@@ -113,7 +119,7 @@ def _on_sphere(params: tuple[jax.Array, jax.Array]) -> jax.Array:
   return radius * (from_centre / jnp.linalg.norm(from_centre, axis=1, keepdims=True) - up)
 
 
-ON_SPHERE = fit.Stage(steps=100, momentum=0.9, dim=3, place=_on_sphere)
+ON_SPHERE = descent.Stage(steps=100, momentum=0.9, dim=3, place=_on_sphere)
 
 
 def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:

@@ -1,165 +1,176 @@
-"""The user's files: read, checked, and written all at once or not at all.
+"""The user's files, read and checked: points, distances and weights."""
 
-Whatever is wrong with a file is a ``UserError``, in the form that every message of the package has.
-"""
-
-import csv
-import os
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from jax_edm import _errors
+from jax_edm._cli import condensed
+from jax_edm._cli.errors import error
 from jax_edm._core import validation
 
 SUFFIXES = (".npy", ".csv")
-TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry and to the diagonal of a matrix
+TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry, to the diagonal and to a distance of 0
+SMALLEST = 1e-290  # below, numbers in double precision lose their digits
+NORMAL = 1e10  # lengths from its inverse to it, and their squares, fit single precision
+LEAST_WEIGHT = 1e-12  # of the largest: less does not count in single precision
 
 
-class UserError(Exception):
-  """A mistake of the user: one line that says what is wrong and what to do."""
+class Points(NamedTuple):
+  values: np.ndarray  # (n, d), float64 and finite
+  labels: list[str] | None
 
 
-def error(who: object, expected: str, got: str, advice: str) -> UserError:
-  return UserError(_errors.message(str(who), expected, got, advice))
+class Distances(NamedTuple):
+  """Distances in a ``unit`` in which their squares fit single precision."""
+
+  values: np.ndarray  # (n, n), float64 and symmetric, NaN where not measured and on the diagonal
+  weights: np.ndarray | None  # (n, n), at most 1, and 0 where not measured
+  labels: list[str] | None
+  unit: float
 
 
-def read_points(path: Path) -> np.ndarray:
-  """Points, ``(n, d)``, float64 and finite."""
-  x = _read(path)
-  _check_none(path, x, ~np.isfinite(x), "coordinates must be finite", "Complete or drop that point")
-  return x
+def read_points(path: Path, index: bool | None = None) -> Points:
+  values, labels = _read(path, index)
+  _check_none(path, values, ~np.isfinite(values), "coordinates must be finite", "Complete or drop that point")
+  return Points(values, labels)
 
 
-def read_distances(path: Path, dim: int, *, squared: bool = False) -> np.ndarray:
-  """Distances, ``(n, n)``, float64 and symmetric, NaN where not measured and on the diagonal.
-
-  Enough of them, and connected, to place ``n`` points of ``dim`` coordinates.
-  """
-  measured = _symmetric(path, _read(path))
+def read_distances(path: Path, dim: int, *, squared: bool = False, weights: Path | None = None) -> Distances:
+  """Enough of them, and connected, to place ``n`` points of ``dim`` coordinates."""
+  values, labels = _read_matrix(path)
+  measured = _symmetric(path, values, "distances")
   np.fill_diagonal(measured, np.nan)
   if squared:
     measured = np.sqrt(measured)
+  w = None if weights is None else _read_weights(weights, measured, labels)
+  if w is not None:
+    measured[w == 0] = np.nan
+    w[np.isnan(measured)] = 0
   _check_enough(path, measured, dim)
-  return measured
+  largest = float(np.nanmax(measured))
+  if largest < SMALLEST:
+    expected = f"the largest distance must be at least {SMALLEST:g}"
+    raise error(path, expected, f"{largest:g}", "Choose a smaller unit")
+  unit = unit_of(largest)
+  return Distances(measured / unit, w, labels, unit)
+
+
+def unit_of(length: float) -> float:
+  """1, or the power of ten below a length whose square does not fit single precision."""
+  if length == 0 or 1 / NORMAL <= length <= NORMAL:
+    return 1.0
+  return float(10.0 ** np.floor(np.log10(length)))
 
 
 def check_suffix(who: object, path: Path) -> None:
-  if path.suffix not in SUFFIXES:
+  if path.suffix.lower() not in SUFFIXES:
     raise error(who, "the file must end in .npy or .csv", repr(path.name), "Choose one of the two formats")
 
 
-def write(path: Path, array: np.ndarray, header: str = "") -> None:
-  """An array as .npy, or as .csv with as many digits as its type holds."""
-  if path.suffix == ".npy":
-    np.save(path, array)
-  else:
-    digits = "%.9g" if array.dtype == np.float32 else "%.17g"
-    np.savetxt(path, array, digits, delimiter=",", header=header, comments="")
+def _read_matrix(path: Path) -> tuple[np.ndarray, list[str] | None]:
+  values, labels = _read(path, matrix=True)
+  n, columns = values.shape
+  if n != columns:
+    advice = "Save the whole matrix, a triangle with its diagonal, or the condensed form as one column"
+    raise error(path, "distances must form a square matrix", f"{n} x {columns} entries", advice)
+  return values, labels
 
 
-@contextmanager
-def all_or_nothing(folder: Path) -> Iterator[Path]:
-  """A place to write into, made before the work starts; its files move to ``folder`` once everything has succeeded.
-
-  If anything fails, Ctrl-C included, nothing is left: neither a file, nor a folder that was not there before.
-  """
-  new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-  try:
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-      with tempfile.TemporaryDirectory(prefix=".jax_edm_", dir=folder) as place:
-        yield Path(place)
-        for file in Path(place).iterdir():
-          os.replace(file, folder / file.name)
-    except BaseException:
-      for parent in new:
-        if parent.exists():
-          parent.rmdir()
-      raise
-  except OSError as problem:
-    got = f"{folder}: {problem.strerror}"
-    raise error("--output", "the folder must be writable", got, "Choose another one") from problem
-
-
-def _read(path: Path) -> np.ndarray:
-  """A matrix of real numbers, float64; NaN where an entry is missing."""
+def _read(path: Path, index: bool | None = None, matrix: bool = False) -> tuple[np.ndarray, list[str] | None]:
+  """Real numbers, float64, NaN where an entry is missing, and the labels of the rows."""
   check_suffix(path, path)
   try:
-    array = _read_npy(path) if path.suffix == ".npy" else _read_csv(path)
+    if path.suffix.lower() == ".npy":
+      if index is not None:
+        raise error("--index", "it is for tables of text", repr(path.name), "Leave it out")
+      return _read_npy(path, matrix), None
+    from jax_edm._cli import layout, tables  # here, because only text needs pandas
+
+    sheet = tables.read_sheet(path)
+    table = layout.matrix(sheet) if matrix else layout.points(sheet, index)
   except OSError as problem:
-    raise error(path, "the file must be readable", str(problem.strerror), "Check the path") from problem
+    raise error(path, "the file must be readable", problem.strerror or str(problem), "Check the path") from problem
+  return _not_empty(path, table.values), table.labels
+
+
+def _read_npy(path: Path, matrix: bool) -> np.ndarray:
+  with path.open("rb") as file:
+    magic = file.read(6)
+    file.seek(0)
+    if not magic.startswith(b"\x93NUMPY"):
+      got = "an archive of several arrays (.npz)" if magic.startswith(b"PK") else "something else"
+      raise error(path, "the file must be one NumPy array", got, "Write it with numpy.save")
+    try:
+      array = np.load(file, allow_pickle=False)
+    except OSError:
+      raise
+    except Exception as problem:  # a broken header raises errors of many types
+      got = f"one that cannot be read ({str(problem).splitlines()[0][:80] if str(problem) else type(problem).__name__})"
+      advice = "Write it again with numpy.save"
+      raise error(path, "the file must be a whole NumPy array of numbers", got, advice) from problem
+  if array.dtype.kind not in "iuf":
+    got = f"dtype {array.dtype}"
+    raise error(path, "the file must be an array of real numbers", got, "Save one array of a floating-point type")
+  with np.errstate(over="ignore"):
+    array = array.astype(np.float64)
+  if matrix and array.ndim == 1 and condensed.is_condensed(array.size):
+    array = condensed.square(array)
+  return _not_empty(path, array)
+
+
+def _not_empty(path: Path, array: np.ndarray) -> np.ndarray:
   if array.ndim != 2 or array.size == 0:
     raise error(path, "the file must hold a matrix", f"shape {array.shape}", "Save a two-dimensional array")
   return array
 
 
-def _read_npy(path: Path) -> np.ndarray:
-  try:
-    array = np.load(path, allow_pickle=False)
-  except (ValueError, EOFError, zipfile.BadZipFile) as problem:
-    expected = "the file must be a NumPy array of numbers"
-    raise error(path, expected, "something else", "Write it with numpy.save") from problem
-  if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
-    got = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else "an archive of arrays"
-    raise error(path, "the file must be an array of real numbers", got, "Save one array of a floating-point type")
-  return array.astype(np.float64)
+def _read_weights(path: Path, measured: np.ndarray, labels: list[str] | None) -> np.ndarray:
+  values, own = _read_matrix(path)
+  if values.shape != measured.shape:
+    got = f"{len(values)} rows for {len(measured)} points"
+    raise error(path, "there must be one weight for each distance", got, "Save them in the order of the distances")
+  if labels and own and labels != own:
+    k = next(k for k, (a, b) in enumerate(zip(labels, own, strict=True)) if a != b)
+    got = f"{own[k]!r} and {labels[k]!r} for point {k + 1}"
+    raise error(path, "weights must have the labels of the distances", got, "Sort them as the distances are sorted")
+  np.fill_diagonal(values, 0)
+  weights = np.nan_to_num(_symmetric(path, values, "weights"), nan=0.0)
+  if not weights.any():
+    raise error(path, "some weights must be positive", "none", "0 and NA stand for a missing distance")
+  weights /= weights.max()
+  tiny = (weights > 0) & (weights < LEAST_WEIGHT)
+  expected = f"positive weights must be at least {LEAST_WEIGHT:g} of the largest"
+  _check_none(path, weights, tiny, expected, "Write 0 for a distance that should not count")
+  return weights
 
 
-def _read_csv(path: Path) -> np.ndarray:
-  try:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-      reader = csv.reader(file)
-      lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
-  except (UnicodeDecodeError, csv.Error) as problem:
-    expected = "the file must be text, numbers between commas"
-    raise error(path, expected, "something else", "Export it as CSV") from problem
-  if lines and any(lines[0][1]) and not any(map(_is_number, lines[0][1])):
-    lines = lines[1:]  # a header
-  if not lines:
-    raise error(path, "the file must hold a matrix", "no numbers", "Write one line of numbers for each row")
-  first, width = lines[0][0], len(lines[0][1])
-  for number, cells in lines:
-    if len(cells) != width:
-      got = f"{width} in line {first} and {len(cells)} in line {number}"
-      advice = "Leave an entry empty, or write nan, where there is none"
-      raise error(path, "all rows must have the same number of entries", got, advice)
-    for cell in cells:
-      if cell and not _is_number(cell):
-        advice = "Remove text and labels; leave an entry empty where there is none"
-        raise error(path, "entries must be numbers", f"{cell!r} in line {number}", advice)
-  return np.array([[float(cell or "nan") for cell in cells] for _, cells in lines])
-
-
-def _is_number(cell: str) -> bool:
-  try:
-    float(cell)
-  except ValueError:
-    return False
-  return True
-
-
-def _symmetric(path: Path, matrix: np.ndarray) -> np.ndarray:
+def _symmetric(path: Path, matrix: np.ndarray, what: str) -> np.ndarray:
   """The matrix, with an entry that is missing on one side taken from the other."""
-  n, columns = matrix.shape
-  if n != columns:
-    raise error(path, "distances must form a square matrix", f"{n} rows of {columns} entries", "Save all of it")
+  n = len(matrix)
   if np.isnan(matrix).all():
-    raise error(path, "some distances must be measured", "none", "NaN and empty entries stand for missing ones")
-  advice = "Write NaN where a distance is not measured"
-  _check_none(path, matrix, np.isinf(matrix), "distances must be finite", advice)
-  _check_none(path, matrix, matrix < 0, "distances must not be negative", advice)
+    raise error(path, f"some {what} must be measured", "none", "NaN and empty entries stand for missing ones")
+  advice = "Write NA where it is missing"
+  _check_none(path, matrix, np.isinf(matrix), f"{what} must be finite", advice)
   rounding = TOLERANCE * np.nanmax(matrix)
+  _check_none(path, matrix, matrix < -rounding, f"{what} must not be negative", advice)
+  matrix = np.maximum(matrix, 0)
   expected = "the distance of a point to itself must be 0 or missing"
   advice = "Check that rows and columns list the points in one order"
   _check_none(path, matrix, np.eye(n, dtype=bool) & (matrix > rounding), expected, advice)
-  advice = "Average the two, or write NaN for the one that you do not trust"
-  _check_none(path, matrix, np.abs(matrix - matrix.T) > rounding, "distances must be symmetric", advice, both=True)
+  matrix = _without_zero_triangle(matrix)
+  advice = "Average the two, or write NA for the one that you do not trust"
+  _check_none(path, matrix, np.abs(matrix - matrix.T) > rounding, f"{what} must be symmetric", advice, both=True)
   return np.fmax(matrix, matrix.T)
+
+
+def _without_zero_triangle(matrix: np.ndarray) -> np.ndarray:
+  """A triangle of nothing but zeros, as ``numpy.triu`` leaves it, is missing if the other one has distances."""
+  lower, upper = np.tril(np.ones(matrix.shape, bool), -1), np.triu(np.ones(matrix.shape, bool), 1)
+  for zeros, other in ((lower, upper), (upper, lower)):
+    if (matrix[zeros] == 0).all() and (matrix[other] > 0).any():
+      return np.where(zeros, np.nan, matrix)
+  return matrix
 
 
 def _check_none(

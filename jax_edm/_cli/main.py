@@ -1,107 +1,113 @@
-"""The command line, ``python -m jax_edm``: parse, call, print."""
+"""The command line, ``python -m jax_edm``: parse, call, print.
 
-import argparse
+Each command imports what it needs when it runs, so that Ctrl-C is handled then, too, and that ``--help`` is fast.
+"""
+
+import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
-import jax.numpy as jnp
-import numpy as np
+from jax_edm._cli import output, parser
+from jax_edm._cli.errors import UserError
 
-import jax_edm
-from jax_edm._cli import files
-
-MISSING: str | None = None
-try:
-  from jax_edm._cli import airports, fit
-except ModuleNotFoundError as error:  # optax, matplotlib and tqdm are an extra; the command `edm` needs none of them
-  MISSING = error.name
-
-MISTAKE, INTERRUPTED = 2, 130  # exit codes; the first is also that of argparse
-
-DESCRIPTION = """\
-Points from distances, by gradient descent through differentiable Euclidean distance matrices.
-
-Without a command: recovers 3,376 airports from 10 % of their distances, with 1 % noise, starting from random
-positions. Writes points.csv and map.png, and takes less than a minute on two cores.
-"""
+EXTRA = ("optax", "matplotlib", "tqdm", "pandas")  # pyproject.toml, "cli"
+MISTAKE, SIGNAL = 2, 128  # exit codes; the first is also that of argparse, to the second the number is added
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Run a command, and return its exit code."""
-  options = _parser().parse_args(arguments)
+  if sys.stderr is None:  # it was closed
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
   try:
-    if MISSING is not None and options.run is not _run_edm:
-      raise files.UserError(f'{MISSING} is not installed. Run pip install "jax-edm[cli]".')
-    for text in options.run(options):
-      print(text)
-  except files.UserError as mistake:
-    print(f"jax_edm: {mistake}", file=sys.stderr)
-    return MISTAKE
-  except KeyboardInterrupt:
-    print("jax_edm: interrupted; nothing was written.", file=sys.stderr)
-    return INTERRUPTED
-  return 0
+    with output.stopped_by_signals():
+      options = parser.parse(arguments)
+      lines = COMMANDS[options.command](options)
+  except UserError as mistake:
+    return _complain(str(mistake), MISTAKE)
+  except ModuleNotFoundError as missing:
+    if missing.name not in EXTRA:
+      raise
+    return _complain(f'{missing.name} is not installed. Run pip install "jax-edm[cli]".', MISTAKE)
+  except KeyboardInterrupt as stop:
+    number = stop.args[0] if stop.args else 2
+    return _complain(f"{'interrupted' if number == 2 else 'terminated'}; nothing was written.", SIGNAL + number)
+  except SystemExit as end:  # --help and --version, and what argparse found wrong
+    if not _print([]):
+      raise SystemExit(_complain("the text could not be printed.", MISTAKE)) from end
+    raise
+  except (MemoryError, RuntimeError) as problem:
+    if not isinstance(problem, MemoryError) and "RESOURCE_EXHAUSTED" not in str(problem):
+      raise
+    return _complain("there is not enough memory for so many points; nothing was written.", MISTAKE)
+  return 0 if _print(lines) else _complain("the files were written, but the report could not be printed.", MISTAKE)
 
 
-def _run_airports(options: argparse.Namespace) -> list[str]:
-  return airports.run(options.output or Path("airports"), options.seed)
+def _run_airports(options: Namespace) -> list[str]:
+  from jax_edm._cli import airports
+
+  return airports.run(options.output or Path("airports"), options.seed, options.force)
 
 
-def _run_fit(options: argparse.Namespace) -> list[str]:
-  output = options.output or Path("fit")
-  return fit.run(options.file, options.dim, options.squared, output, options.seed, options.method)
+def _run_fit(options: Namespace) -> list[str]:
+  from jax_edm._cli import fit, methods
+
+  search = methods.Search(options.method, options.seed, options.restarts, options.max_steps, options.tolerance)
+  return fit.run(
+    fit.Job(
+      options.file,
+      options.dim,
+      options.output or Path("fit"),
+      search,
+      weights=options.weights,
+      squared=options.squared,
+      picture=options.picture,
+      format=options.format,
+      force=options.force,
+    )
+  )
 
 
-def _run_edm(options: argparse.Namespace) -> list[str]:
-  files.check_suffix("--output", options.output)
-  points = files.read_points(options.file)
-  with files.all_or_nothing(options.output.parent) as place:
-    # Centred while still in double precision: what is far from the origin keeps its digits.
-    x = jnp.asarray(points - points.mean(0))
-    matrix = np.asarray(jax_edm.distances(x) if options.distances else jax_edm.edm(x))
-    if not np.isfinite(matrix).all():
-      raise files.error(options.file, "distances must fit single precision", "infinity", "Choose a larger unit")
-    files.write(place / options.output.name, matrix)
-  return [f"{'distances' if options.distances else 'squared distances'} {matrix.shape}, wrote {options.output}"]
+def _run_edm(options: Namespace) -> list[str]:
+  from jax_edm._cli import matrix
+
+  return matrix.run(options.file, options.output, distances=options.distances, index=options.index, force=options.force)
 
 
-def _parser() -> argparse.ArgumentParser:
-  form = argparse.RawDescriptionHelpFormatter
-  parser = argparse.ArgumentParser("python -m jax_edm", description=DESCRIPTION, formatter_class=form)
-  parser.set_defaults(run=_run_airports)
-  parser.add_argument("--version", action="version", version=f"jax_edm {jax_edm.__version__}")
-  parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the files (default: airports)")
-  parser.add_argument("--seed", type=seed, default=0, help="of the noise and of the random positions (default: 0)")
-  commands = parser.add_subparsers(title="commands", metavar="{fit,edm}")
-
-  text = """Recovers points from your own distances. Writes points.csv, the points along their principal axes, and
-    fit.png, a picture of them beside the spectrum and the Shepard diagram."""
-  fit = commands.add_parser("fit", help="points from your own distances", description=text)
-  fit.set_defaults(run=_run_fit)
-  text = """a square matrix, .npy or .csv (with or without a header line). NaN or an empty entry: not measured; one of
-    the two entries of a pair is enough"""
-  fit.add_argument("file", metavar="DISTANCES", type=Path, help=text)
-  fit.add_argument("--dim", type=int, required=True, help="number of coordinates to recover")
-  text = "gradient: descent from random positions; smacof: majorization from classical MDS (default: gradient)"
-  fit.add_argument("--method", choices=("gradient", "smacof"), default="gradient", help=text)
-  fit.add_argument("--squared", action="store_true", help="the entries are squared distances")
-  # No defaults: they would overwrite what the user wrote before the command.
-  none = argparse.SUPPRESS
-  fit.add_argument("--output", metavar="DIR", type=Path, default=none, help="folder for the files (default: fit)")
-  fit.add_argument("--seed", type=seed, default=none, help="of the random positions to start from (default: 0)")
-
-  text = "Computes the matrix of squared distances between your own points, in single precision."
-  edm = commands.add_parser("edm", help="the distance matrix of your own points", description=text)
-  edm.set_defaults(run=_run_edm)
-  text = "one row of coordinates for each point, .npy or .csv (with or without a header line)"
-  edm.add_argument("file", metavar="POINTS", type=Path, help=text)
-  edm.add_argument("--output", metavar="FILE", type=Path, required=True, help="the matrix, .npy or .csv")
-  edm.add_argument("--distances", action="store_true", help="distances instead of their squares")
-  return parser
+COMMANDS = {"airports": _run_airports, "fit": _run_fit, "edm": _run_edm}
 
 
-def seed(text: str) -> int:
-  if (value := int(text)) < 0:
-    raise argparse.ArgumentTypeError("it must not be negative")
-  return value
+def _complain(message: str, code: int) -> int:
+  """One line on stderr, whatever stands in the names of files; returns the code."""
+  try:
+    print(f"jax_edm: {printable(message)}", file=sys.stderr, flush=True)
+  except OSError:
+    _forget(sys.stderr)
+  return code
+
+
+def _print(lines: Sequence[str]) -> bool:
+  """Lines on stdout; False if it takes them no longer, as a full disk, or a pipe to a process that has ended."""
+  if sys.stdout is None:
+    return True
+  try:
+    encoding = sys.stdout.encoding or "utf-8"
+    for text in lines:
+      print(printable(text).encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+  except OSError:
+    _forget(sys.stdout)
+    return False
+  return True
+
+
+def printable(text: str) -> str:
+  """Line breaks, and what else would change the terminal, as escapes."""
+  return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def _forget(stream: TextIO) -> None:
+  """Python flushes at its end, and would fail again: that goes nowhere."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,14 +1,19 @@
 """The pictures of the command line: of a fit, and of the airports."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jax_edm._cli import report
+from jax_edm._cli.files import Distances
+
 DRAWN_PAIRS = 20_000  # in the Shepard diagram
 DRAWN_EIGENVALUES = 12
-NUMBERED_POINTS = 40  # up to so many points get their number
+NUMBERED_POINTS = 40  # up to so many points get their label, or their number
+LABEL_WIDTH = 24  # characters of a label are shown
 EXAGGERATION = 20  # of the errors in the map
 # Of the maps: longitudes, east of Greenwich, and latitudes. Longitudes begin in Asia: the Pacific is not cut.
 WESTMOST = 90
@@ -16,25 +21,33 @@ ALL = ((WESTMOST, 300), (-20, 75))
 CONTIGUOUS = ((234, 294), (24, 50))
 
 
-def draw_fit(points: np.ndarray, eigenvalues: np.ndarray, fitted: np.ndarray, measured: np.ndarray, file: Path) -> None:
+def draw_fit(points: np.ndarray, distances: Distances, file: Path, metadata: dict[str, str]) -> None:
   """The points along their first two axes, the spectrum, and the Shepard diagram: fitted over measured distances."""
+  eigenvalues = report.spectrum(points, distances.values)
+  fitted, measured = report.pairs(points, distances.values)
   figure = Figure(figsize=(16, 5.4), layout="constrained")
   left, middle, right = figure.subplots(1, 3, width_ratios=(1.2, 0.8, 1))
-  _draw_points(left, points)
+  _draw_points(left, points, distances.labels)
   _draw_spectrum(middle, eigenvalues[:DRAWN_EIGENVALUES], points.shape[1])
   _draw_shepard(right, fitted, measured)
   for axes in (left, middle, right):
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
-  figure.savefig(file, dpi=150)
+  if distances.unit != 1:
+    figure.suptitle(f"lengths in units of {distances.unit:g}")
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "Glyph .* missing from")  # of labels in scripts that the font does not have
+    figure.savefig(file, dpi=150, metadata=metadata)
 
 
-def _draw_points(axes: Axes, points: np.ndarray) -> None:
+def _draw_points(axes: Axes, points: np.ndarray, labels: list[str] | None) -> None:
   n, dim = points.shape
   flat = points[:, :2] if dim > 1 else np.pad(points, ((0, 0), (0, 1)))
   axes.scatter(flat[:, 0], flat[:, 1], s=np.clip(4000 / n, 2, 40), color="C0", linewidths=0)
   for k, point in enumerate(flat if n <= NUMBERED_POINTS else []):
-    axes.annotate(str(k + 1), point, (4, 4), textcoords="offset points", fontsize=8)
+    name = labels[k][:LABEL_WIDTH] if labels else str(k + 1)
+    text = axes.annotate(name, point, (4, 4), textcoords="offset points", fontsize=8, parse_math=False)
+    text.set_in_layout(False)  # a long label must not make the axes small
   axes.set(title=f"{n:,} recovered points", xlabel="first principal axis", ylabel="second principal axis")
   axes.set_aspect("equal", "datalim")
 
@@ -57,7 +70,9 @@ def _draw_shepard(axes: Axes, fitted: np.ndarray, measured: np.ndarray) -> None:
   axes.set_aspect("equal", "datalim")
 
 
-def draw_airports(true: np.ndarray, found: np.ndarray, errors: np.ndarray, rms: float, file: Path) -> None:
+def draw_airports(
+  true: np.ndarray, found: np.ndarray, errors: np.ndarray, rms: float, file: Path, metadata: dict[str, str]
+) -> None:
   """Recovered over true: the lower 48 states with exaggerated errors, all airports, and how large the errors are.
 
   ``true`` and ``found`` are latitudes and longitudes, ``(n, 2)``, in degrees; ``errors`` are in km.
@@ -88,7 +103,7 @@ def draw_airports(true: np.ndarray, found: np.ndarray, errors: np.ndarray, rms: 
   axes.axvline(rms, color="C3", label=f"root mean square {rms:.2f} km")
   axes.legend()
   axes.set(title="Errors", xlabel="km", ylabel="airports")
-  figure.savefig(file, dpi=150)
+  figure.savefig(file, dpi=150, metadata=metadata)
 
 
 def _for_map(degrees: np.ndarray) -> np.ndarray:

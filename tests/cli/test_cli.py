@@ -6,30 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from command import matrix, one_line, procrustes_rms, saved
 
 import jax_edm
 import oracle
-from jax_edm._cli import airports, fit, plots
+from jax_edm._cli import airports, descent, methods, plots, report
 from jax_edm._cli import main as command_line
-
-
-def procrustes_rms(points, truth):
-  """After the best translation, rotation and reflection."""
-  points, truth = points - points.mean(0), truth - truth.mean(0)
-  left, _, right = np.linalg.svd(points.T @ truth)
-  return np.sqrt(np.mean(np.sum((points @ left @ right - truth) ** 2, 1)))
-
-
-def saved(path, array):
-  if path.suffix == ".npy":
-    np.save(path, array)
-  else:
-    np.savetxt(path, array, "%.17g", delimiter=",")
-  return path
-
-
-def matrix(n=6, dim=2):
-  return oracle.distances(np.random.default_rng(3).normal(size=(n, dim)))
 
 
 def changed(*index, value):
@@ -76,13 +58,6 @@ MISTAKES = {
 }
 
 
-def one_line(capsys, skip_progress=False):
-  lines = capsys.readouterr().err.splitlines()[-1 if skip_progress else 0 :]
-  assert len(lines) == 1, lines
-  assert lines[0].startswith("jax_edm: ")
-  return lines[0]
-
-
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_in_the_distances(case, tmp_path, capsys):
   content, expected = MISTAKES[case]
@@ -104,7 +79,8 @@ def test_a_mistake_in_the_distances(case, tmp_path, capsys):
     ("d.npy", matrix(), 6, "less than the number of points"),
     ("d.npy", matrix(), 0, "at least 1"),
     ("d.npy", np.array([["a"]]), 1, "real numbers"),
-    ("d.npy", matrix()[0], 1, "matrix"),
+    ("d.npy", matrix()[0, :5], 1, "matrix"),
+    ("d.npy", matrix()[None], 1, "matrix"),
   ],
 )
 def test_other_mistakes(name, array, dim, expected, tmp_path, capsys):
@@ -133,7 +109,7 @@ def test_the_spectrum_tells_the_dimension():
   d = oracle.distances(x)
   d[rng.random((30, 30)) < 0.3] = np.nan
   d = np.fmin(d, d.T)
-  values = fit.spectrum(x - x.mean(0), d)
+  values = report.spectrum(x - x.mean(0), d)
   moments = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2 / 30
   np.testing.assert_allclose(values[:3], moments, rtol=1e-4)
   np.testing.assert_allclose(values[3:], 0, atol=1e-4 * moments[0])
@@ -159,7 +135,7 @@ def test_an_interrupted_fit_leaves_nothing(tmp_path, capsys, monkeypatch):
   def interrupt(*_):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(fit, "recover", lambda *_: np.eye(6, 2))
+  monkeypatch.setattr(methods, "find", lambda *_: methods.Found(np.eye(6, 2), ""))
   monkeypatch.setattr(plots, "draw_fit", interrupt)  # the last thing that happens: the points are written by then
   assert command_line.main(["fit", str(file), "--dim", "2", "--output", str(tmp_path / "out")]) == 130
   assert "interrupted" in one_line(capsys, skip_progress=True)
@@ -167,9 +143,11 @@ def test_an_interrupted_fit_leaves_nothing(tmp_path, capsys, monkeypatch):
 
 
 def test_a_missing_extra_says_what_to_install(capsys, monkeypatch):
-  monkeypatch.setattr(command_line, "MISSING", "optax")
-  assert command_line.main([]) == 2
-  assert 'pip install "jax-edm[cli]"' in one_line(capsys)
+  monkeypatch.setitem(sys.modules, "pandas", None)  # to import it is an error now
+  monkeypatch.delitem(sys.modules, "jax_edm._cli.fit", raising=False)
+  monkeypatch.delattr(jax_edm._cli, "fit", raising=False)
+  assert command_line.main(["fit", "d.npy", "--dim", "2"]) == 2
+  assert one_line(capsys) == 'jax_edm: pandas is not installed. Run pip install "jax-edm[cli]".'
 
 
 @pytest.mark.parametrize(
@@ -177,7 +155,7 @@ def test_a_missing_extra_says_what_to_install(capsys, monkeypatch):
 )
 def test_fit_finds_the_points(dim, suffix, squared, method, tmp_path, capsys, monkeypatch):
   """From three quarters of the distances, of which some stand in one triangle only."""
-  monkeypatch.setattr(fit, "MOST_STEPS", 2)
+  monkeypatch.setattr(descent, "MOST_STEPS", 2)
   rng = np.random.default_rng(0)
   truth = 100 * rng.normal(size=(24, dim))
   d = oracle.edm(truth) if squared else oracle.distances(truth)
@@ -200,7 +178,7 @@ def test_edm_writes_the_matrix(suffix, tmp_path):
   x = np.random.default_rng(1).normal(size=(7, 3)) + 1e6  # centred before it becomes float32
   points = saved(tmp_path / "points.csv", x)
   for flag, expected in (([], oracle.edm(x)), (["--distances"], oracle.distances(x))):
-    output = tmp_path / f"matrix{suffix}"
+    output = tmp_path / f"matrix{len(flag)}{suffix}"
     assert command_line.main(["edm", str(points), "--output", str(output), *flag]) == 0
     written = np.load(output) if suffix == ".npy" else np.loadtxt(output, delimiter=",")
     np.testing.assert_allclose(written, expected, rtol=1e-5)
@@ -208,7 +186,7 @@ def test_edm_writes_the_matrix(suffix, tmp_path):
 
 def test_the_main_job_on_a_tenth_of_the_airports(tmp_path, monkeypatch):
   """More of the distances, since each airport has fewer: the same number for each."""
-  monkeypatch.setattr(fit, "MOST_STEPS", 1)
+  monkeypatch.setattr(descent, "MOST_STEPS", 1)
   report = "\n".join(airports.run(tmp_path / "out", seed=0, count=338, fraction=1.0))
   for word in ("gradient check", "root mean square", "radius", "time"):
     assert word in report

@@ -1,0 +1,11 @@
+"""Mistakes of the user: one line, in the form that every message of the package has."""
+
+from jax_edm import _errors
+
+
+class UserError(Exception):
+  """One line that says what is wrong and what to do."""
+
+
+def error(who: object, expected: str, got: str, advice: str) -> UserError:
+  return UserError(_errors.message(str(who), expected, got, advice))

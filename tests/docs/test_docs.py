@@ -48,6 +48,15 @@ def test_blocks_are_found_where_they_stand():
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tables_are_whole(path):
+  """A blank line inside a table would end it, and show its other rows as text."""
+  lines = ["", *path.read_text(encoding="utf-8").splitlines(), ""]
+  for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
+    if line.startswith("|") and not before.startswith("|"):
+      assert re.fullmatch(r"\|[-|]+\|", after), line
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_python_blocks_run(path, x64_restored, tmp_path, monkeypatch):
   text = path.read_text(encoding="utf-8")
   found = len(BLOCK.findall(text))

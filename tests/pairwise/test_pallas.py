@@ -218,8 +218,9 @@ def h100():
 
 
 def lowered(f, args, platforms):
+  traced = jax.jit(f).trace(*args)
   with h100() if "cuda" in platforms else contextlib.nullcontext():
-    return jax.jit(f).trace(*args).lower(lowering_platforms=platforms).as_text()
+    return traced.lower(lowering_platforms=platforms).as_text()
 
 
 SIZES = [
@@ -467,6 +468,7 @@ def test_an_operation_that_the_kernel_language_lacks_is_named(platform):
     lowered(lambda x: fused_sum(lambda D: f(D + 1), x), (jnp.ones((4, 3)),), (platform,))
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="sign does not depend on the TPU there")
 def test_an_operation_that_depends_on_the_tpu():
   with pytest.raises(ValueError, match=r"the TPU must be known.* Got .*a kernel with sign in f. Lower it on a machine"):
     lowered(lambda x: fused_sum(jnp.sign, x), (jnp.ones((4, 3)),), ("tpu",))

@@ -181,10 +181,9 @@ def test_a_gpu_takes_kernels_by_default(monkeypatch, rng):
   if jax.__version_info__ < (0, 11):  # later ones want to know the GPU, from a mesh; and on a mesh there is no default
     assert "triton" in lowered(lambda x: loss(x), shape, ("cuda",))
     assert "triton" not in lowered(lambda x: pairwise_sum(jax.scipy.special.gammaln, x), shape, ("cuda",))
-  over_two = NamedSharding(jax.sharding.Mesh(devices(2), ("i",)), PartitionSpec("i"))
-  assert "triton" not in lowered(
-    lambda x: loss(x), (jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=over_two),), ("cuda",)
-  )
+    over_two = NamedSharding(jax.sharding.Mesh(devices(2), ("i",)), PartitionSpec("i"))
+    spread = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=over_two)
+    assert "triton" not in lowered(lambda x: loss(x), (spread,), ("cuda",))
 
 
 # Lowered, and compiled, for what is not there

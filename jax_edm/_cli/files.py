@@ -38,7 +38,7 @@ def read_points(path: Path, index: bool | None = None) -> Points:
 
 def read_distances(path: Path, dim: int, *, squared: bool = False, weights: Path | None = None) -> Distances:
   """Enough of them, and connected, to place ``n`` points of ``dim`` coordinates."""
-  values, labels = _read_matrix(path)
+  values, labels = _read_matrix(path, "distances")
   measured = _symmetric(path, values, "distances")
   np.fill_diagonal(measured, np.nan)
   if squared:
@@ -68,12 +68,12 @@ def check_suffix(who: object, path: Path) -> None:
     raise error(who, "the file must end in .npy or .csv", repr(path.name), "Choose one of the two formats")
 
 
-def _read_matrix(path: Path) -> tuple[np.ndarray, list[str] | None]:
+def _read_matrix(path: Path, what: str) -> tuple[np.ndarray, list[str] | None]:
   values, labels = _read(path, matrix=True)
   n, columns = values.shape
   if n != columns:
     advice = "Save the whole matrix, a triangle with its diagonal, or the condensed form as one column"
-    raise error(path, "distances must form a square matrix", f"{n} x {columns} entries", advice)
+    raise error(path, f"{what} must form a square matrix", f"{n} x {columns} entries", advice)
   return values, labels
 
 
@@ -126,7 +126,7 @@ def _not_empty(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def _read_weights(path: Path, measured: np.ndarray, labels: list[str] | None) -> np.ndarray:
-  values, own = _read_matrix(path)
+  values, own = _read_matrix(path, "weights")
   if values.shape != measured.shape:
     got = f"{len(values)} rows for {len(measured)} points"
     raise error(path, "there must be one weight for each distance", got, "Save them in the order of the distances")

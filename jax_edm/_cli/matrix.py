@@ -1,5 +1,6 @@
 """``python -m jax_edm edm``: the distance matrix of the user's own points."""
 
+import os
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -9,17 +10,28 @@ import jax_edm
 from jax_edm._cli import files, output
 from jax_edm._cli.errors import error
 
+MATRICES = 2  # of which there is memory for: the result, and what it is made of
+
 
 def run(file: Path, target: Path, *, distances: bool, index: bool | None, force: bool) -> list[str]:
   """Read, measure, write; the lines of the report."""
   files.check_suffix("--output", target)
   with output.all_or_nothing(target.parent, [target.name], inputs=[file], force=force) as place:
     points, labels = files.read_points(file, index)
+    _check_memory(file, len(points))
     matrix = _matrix(file, points, distances)
     output.write_array(place / target.name, matrix)
   what = "distances" if distances else "squared distances"
   noted = [] if labels is None else ["the first column holds labels, and is not a coordinate"]
   return [*noted, f"{what} {matrix.shape}, of {points.shape[1]} coordinates, wrote {target}"]
+
+
+def _check_memory(file: Path, n: int) -> None:
+  """XLA ends the process where it gets no memory, so the matrix must fit before it is made."""
+  needed = MATRICES * np.dtype(np.float32).itemsize * n * n
+  if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+    got = f"{n:,} points, whose matrix needs {needed / 1e9:,.0f} GB of {there / 1e9:,.0f}"
+    raise error(file, "the matrix must fit into memory", got, "Take fewer points, or jax_edm.pairwise_sum")
 
 
 def _matrix(file: Path, points: np.ndarray, distances: bool) -> np.ndarray:

@@ -67,7 +67,7 @@ def all_or_nothing(
           parent.rmdir()
       raise
   except OSError as problem:
-    got = f"{problem.filename or folder}: {problem.strerror or problem}"
+    got = f"{folder / names[0]}: {problem.strerror or problem}"
     raise error("--output", "the place must be writable", got, "Choose another one") from problem
 
 
@@ -95,9 +95,9 @@ def _check(folder: Path, names: Sequence[str], inputs: Sequence[Path], picture: 
     if target.exists() and not target.is_file():
       raise error("--output", "only files are replaced", f"{target}, which is no file", advice)
     if not (force or (target.exists() and _is_made(target, folder / picture))):
+      expected = f"a file that {'no earlier run made' if picture else 'is there'} is replaced only with --force"
       got = f"{target}, which is there already"
-      advice = "Add --force to replace it, or choose another place"
-      raise error("--output", "only files that an earlier run made are replaced", got, advice)
+      raise error("--output", expected, got, "Add --force, or choose another place")
 
 
 def _is_made(target: Path, picture: Path) -> bool:

@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax_edm
+from jax_edm._cli import terminal
 from jax_edm._cli.errors import error
 
 MOST_SEED = 2**32 - 1
@@ -45,7 +46,11 @@ class _Parser(argparse.ArgumentParser):
 
   def error(self, message: str) -> NoReturn:
     message = message.removeprefix("argument ").rstrip(".")
-    self.exit(2, f"jax_edm: {message}. Run {self.prog} --help for all options.\n")
+    raise SystemExit(terminal.complain(f"{message}. Run {self.prog} --help for all options."))
+
+  def _print_message(self, message: str, file: Any = None) -> None:
+    if not terminal.write(message, file or sys.stderr):  # argparse would say nothing
+      raise SystemExit(terminal.complain("the text could not be printed."))
 
 
 def _parser() -> _Parser:

@@ -7,9 +7,12 @@ from jax_edm._core import validation
 from jax_edm._core.batching import compiled, dtypes
 from jax_edm._typing import ArrayLike
 
-# What rounding may make of an eigenvalue that is zero, relative to the largest: in eps of the dtype of the computation
-# (up to 16 were seen, for 600 points), and in eps of the dtype of the entries (up to 1.6).
+# What rounding may make of an entry that should be zero, relative to the largest: in eps of the dtype of the
+# computation, and in eps of the dtype of the entries. It may make at least as much of an eigenvalue.
 ROUNDING_OF_COMPUTATION, ROUNDING_OF_ENTRIES = 32, 4
+# The errors of eigenvalues grow with the root of n: of the computation, relative to the largest eigenvalue (1.3 was
+# seen, for 1,500 points in 600 dimensions), and of the entries, relative to the largest entry (0.5).
+GROWTH_OF_COMPUTATION, GROWTH_OF_ENTRIES = 4, 1
 
 
 def gram_from_edm(D: ArrayLike) -> jax.Array:
@@ -89,7 +92,9 @@ def is_edm(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
   Args:
     D: ``(..., n, n)``.
     tolerance: how large the effect of rounding may be, relative to the largest entry and to the largest eigenvalue.
-      ``None``: 36 eps, or 4 eps for float16 and bfloat16.
+      ``None``: what rounding does to n points in any number of dimensions, 36 eps for entries, and ``36 + 4 sqrt(n)``
+      eps of the largest eigenvalue plus ``sqrt(n)`` eps of the largest entry for eigenvalues. For float16 and bfloat16
+      the 4 and the last term are in their own eps, and the rest in that of float32.
 
   Returns:
     ``(...)`` booleans. A matrix that contains NaN or infinity is not an EDM; the empty matrix is one.
@@ -108,11 +113,10 @@ def is_edm(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
     (True, False)
   """
   validation.square("is_edm", "D", D)
-  D, values, limit = _eigenvalues(jnp.asarray(D), tolerance)
-  allowed = limit * jnp.abs(D).max((-1, -2), initial=0)
+  D, values, limit, allowed = _eigenvalues(jnp.asarray(D), tolerance)
   zero_diagonal = jnp.abs(jnp.diagonal(D, axis1=-2, axis2=-1)).max(-1, initial=0) <= allowed
   symmetric = jnp.abs(D - D.swapaxes(-1, -2)).max((-1, -2), initial=0) <= allowed
-  semidefinite = values.min(-1, initial=0) >= -limit * jnp.abs(values).max(-1, initial=0)
+  semidefinite = values.min(-1, initial=0) >= -limit
   return zero_diagonal & symmetric & semidefinite & jnp.isfinite(D).all((-1, -2))
 
 
@@ -124,7 +128,8 @@ def embedding_dimension(D: ArrayLike, *, tolerance: float | None = None) -> jax.
   Args:
     D: squared distances, ``(..., n, n)``. With noise no eigenvalue is zero: look for a gap in the eigenvalues of
       :func:`classical_mds`, and pass a tolerance.
-    tolerance: eigenvalues up to this share of the largest count as zero. ``None``: as for :func:`is_edm`.
+    tolerance: eigenvalues up to this share of the largest count as zero. ``None``: up to what rounding does, as for
+      :func:`is_edm`.
 
   Returns:
     ``(...)`` integers; 0 for points that all coincide.
@@ -144,8 +149,8 @@ def embedding_dimension(D: ArrayLike, *, tolerance: float | None = None) -> jax.
   """
   validation.square("embedding_dimension", "D", D)
   validation.distances("embedding_dimension", "D", D)
-  _, values, limit = _eigenvalues(jnp.asarray(D), tolerance)
-  return (values > limit * jnp.abs(values).max(-1, initial=0, keepdims=True)).sum(-1)
+  _, values, limit, _ = _eigenvalues(jnp.asarray(D), tolerance)
+  return (values > limit[..., None]).sum(-1)
 
 
 def double_centred(D: jax.Array) -> jax.Array:
@@ -154,11 +159,18 @@ def double_centred(D: jax.Array) -> jax.Array:
   return -(rows_centred - rows_centred.mean(-2, keepdims=True)) / 2
 
 
-def _eigenvalues(D: jax.Array, tolerance: float | None) -> tuple[jax.Array, jax.Array, float]:
-  """D in the dtype of the computation, the eigenvalues of its Gram matrix, and the tolerance."""
+def _eigenvalues(D: jax.Array, tolerance: float | None) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+  """D in the dtype of the computation, the eigenvalues of its Gram matrix, and what rounding may make of an eigenvalue
+  and of an entry, ``(...)``.
+  """
   result, compute = dtypes(D)
   D = jax.lax.stop_gradient(D.astype(compute))
-  values = jnp.linalg.eigvalsh(double_centred(D)) if D.shape[-1] else D.sum(-1)
-  if tolerance is None:
-    tolerance = float(ROUNDING_OF_COMPUTATION * jnp.finfo(compute).eps + ROUNDING_OF_ENTRIES * jnp.finfo(result).eps)
-  return D, values, tolerance
+  n = D.shape[-1]
+  values = jnp.linalg.eigvalsh(double_centred(D)) if n else D.sum(-1)
+  largest_entry, largest = jnp.abs(D).max((-1, -2), initial=0), jnp.abs(values).max(-1, initial=0)
+  if tolerance is not None:
+    return D, values, tolerance * largest, tolerance * largest_entry
+  of_computation, of_entries, root = float(jnp.finfo(compute).eps), float(jnp.finfo(result).eps), n**0.5
+  of_zero = ROUNDING_OF_COMPUTATION * of_computation + ROUNDING_OF_ENTRIES * of_entries
+  of_eigenvalues = (of_zero + GROWTH_OF_COMPUTATION * of_computation * root) * largest
+  return D, values, of_eigenvalues + GROWTH_OF_ENTRIES * of_entries * root * largest_entry, of_zero * largest_entry

@@ -49,6 +49,16 @@ def test_edms_are_edms(n, d, rng):
   np.testing.assert_array_equal(dimension, min(d, n - 1))
 
 
+def test_an_edm_of_many_points_in_many_dimensions(rng):
+  """Rounding grows with both: an eigenvalue of zero may be 50 eps of the largest here."""
+  D = edm(rng.normal(size=(1700, 850)).astype(np.float32))
+  found, dimension = jax.jit(lambda D: (is_edm(D), embedding_dimension(D)))(D)
+  assert bool(found)
+  assert dimension == 850
+  far = D.at[0, 1].multiply(0.3).at[1, 0].multiply(0.3)  # two points that are too near to each other for all others
+  assert not bool(is_edm(far))
+
+
 def test_what_is_no_edm():
   D = edm(jnp.asarray(GRID, jnp.float32))
   wrong = {

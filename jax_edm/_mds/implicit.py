@@ -19,7 +19,8 @@ from jax.scipy.sparse.linalg import cg
 
 from jax_edm._core.distance import dot
 from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
-from jax_edm._mds.stress import Weights, apply_inverse, half_gradient, laplacian_inverse
+from jax_edm._mds.laplacian import apply_root, root_of_inverse
+from jax_edm._mds.stress import Weights, half_gradient
 from jax_edm._mds.sylvester import Spectrum, solve_sylvester
 
 MAX_SOLVER_STEPS = 1000  # of conjugate gradients
@@ -34,7 +35,7 @@ def _tangent(constants: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
   x, *of_stress = constants
   t, w = of_stress[0], of_stress[1] if len(of_stress) == 2 else None
   x = stationary(x, t, w)
-  inverse = None if w is None else lax.stop_gradient(laplacian_inverse(w))
+  root = None if w is None else root_of_inverse(lax.stop_gradient(w))
   moved = [jnp.zeros_like(a) if da is None else da for a, da in zip(of_stress, tangents[1:], strict=True)]
   right = jax.jvp(lambda t, w=None: half_gradient(x, t, w), of_stress, moved)[1]
   without_motions = partial(orthogonal_to_motions, x, jnp.linalg.eigh(dot(x.T, x)))
@@ -46,7 +47,8 @@ def _tangent(constants: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
     return jax.jvp(lambda x: half_gradient(x, t, w), (x,), (v,))[1] + multiple * (v - without_motions(v))
 
   def solve(hessian: Any, right: jax.Array) -> jax.Array:
-    return cg(hessian, right, tol=tolerance, maxiter=MAX_SOLVER_STEPS, M=partial(apply_inverse, inverse=inverse))[0]
+    precondition = None if root is None else partial(apply_root, root)
+    return cg(hessian, right, tol=tolerance, maxiter=MAX_SOLVER_STEPS, M=precondition)[0]
 
   return [-without_motions(lax.custom_linear_solve(hessian, without_motions(right), solve, symmetric=True))]
 

@@ -1,7 +1,7 @@
 """SMACOF: points whose distances are nearest to targets, by Guttman transforms from one or several starts."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +14,12 @@ from jax_edm._core.batching import map_matrices
 from jax_edm._core.distance import dot
 from jax_edm._mds import implicit, stress
 from jax_edm._mds.classical import classical_scaling
+from jax_edm._mds.laplacian import apply_root, root_of_inverse
 from jax_edm._mds.stress import Weights
 from jax_edm._typing import ArrayLike
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
+PATH_BLOCK = 16  # points that shortest paths may pass from one loop over the matrix to the next
 
 State = tuple[jax.Array, Any, Any]  # points, the steps so far, and whether the last of them still moved the points
 
@@ -90,7 +92,7 @@ def smacof(
     True
   """
   _check(target, dim, weights, initial, key, restarts, max_steps, tolerance)
-  return _smacof(target, weights, initial, key, tolerance, dim, restarts, max_steps)
+  return _smacof(target, stress.without_diagonal(weights), initial, key, tolerance, dim, restarts, max_steps)
 
 
 def _check(
@@ -132,8 +134,13 @@ def search(
 ) -> SMACOFResult:
   """The best result of all starts."""
   wide = min(dim + EXTRA_COORDINATES, t.shape[0] - 1)
-  inverse = None if w is None else stress.laplacian_inverse(w)
-  descend = partial(descent, partial(stress.transform, t=t, w=w, inverse=inverse), tolerance)
+  root = None if w is None else root_of_inverse(w)
+
+  def guttman_step(x: jax.Array) -> jax.Array:
+    f = stress.half_gradient(x, t, w)
+    return x - (f / f.shape[0] if root is None else apply_root(root, f))
+
+  descend = partial(descent, guttman_step, tolerance)
 
   def run(start: jax.Array, is_initial: jax.Array) -> SMACOFResult:
     x, steps = start, jnp.int32(0)
@@ -142,7 +149,8 @@ def search(
     x = jnp.where(is_initial, x[:, :dim], principal_axes(x, dim))
     x, steps, moving = descend(x, steps, max_steps)
     x = jnp.where(is_initial, x, principal_axes(x, dim))
-    return SMACOFResult(x, stress.raw_stress(x, t, w), steps, ~moving)
+    sigma = stress.raw_stress(x, t, w)
+    return SMACOFResult(x, sigma, steps, ~moving & jnp.isfinite(sigma))
 
   is_initial = (jnp.arange(restarts) == 0) & (initial is not None)
   found = jax.vmap(run)(starts(t, w, initial, key, wide, restarts), is_initial)
@@ -176,12 +184,26 @@ def descent(step: Callable[[jax.Array], jax.Array], tolerance: Any, x: jax.Array
 
 
 def shortest_path_completion(t: jax.Array, w: Weights) -> jax.Array:
-  """``t``, with the lengths of shortest paths in the place of missing distances (Floyd and Warshall)."""
+  """``t``, with the lengths of shortest paths in the place of missing distances (Floyd and Warshall).
+
+  Several points at a time are admitted to the paths: first to those that begin at one of them, then to all others, in
+  one loop over the matrix.
+  """
   if w is None:
     return t
   n = t.shape[0]
   paths = jnp.where(jnp.eye(n, dtype=bool), 0, jnp.where(w == 0, jnp.inf, t))
-  return lax.fori_loop(0, n, lambda k, paths: jnp.minimum(paths, paths[:, k, None] + paths[k]), paths)
+  block = min(PATH_BLOCK, n)
+
+  def admit(b: jax.Array, paths: jax.Array) -> jax.Array:
+    start = jnp.minimum(b * block, n - block)  # a point may be admitted twice
+    rows = lax.dynamic_slice_in_dim(paths, start, block)
+    for k in range(block):
+      rows = jnp.minimum(rows, lax.dynamic_index_in_dim(rows, start + k, 1) + rows[k])
+    through = (row[:, None] + row for row in lax.optimization_barrier(rows))
+    return reduce(jnp.minimum, through, paths)
+
+  return lax.fori_loop(0, -(-n // block), admit, paths)
 
 
 def principal_axes(x: jax.Array, dim: int) -> jax.Array:

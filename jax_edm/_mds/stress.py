@@ -19,17 +19,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve
+import numpy as np
+from jax import lax
 
 from jax_edm import _errors
-from jax_edm._core import validation
+from jax_edm._core import distance, validation
 from jax_edm._core.batching import compiled
 from jax_edm._core.derivatives import safe_root
-from jax_edm._core.distance import dot
+from jax_edm._core.distance import Form, Side, dot
+from jax_edm._mds.laplacian import laplacian_inverse, solve_laplacian
+from jax_edm._pairwise import blocked
 from jax_edm._pairwise.api import pairwise_sum
 from jax_edm._typing import ArrayLike
 
 Weights = jax.Array | None
+
+LARGER = 2.0**20  # a square of this is finite, and so is one of its inverse
 
 
 def stress(
@@ -48,6 +53,7 @@ def stress(
     target: distances, ``(..., n, n)``; *squared* distances with ``squared=True``.
     weights: ``(..., n, n)``, symmetric and not negative, or boolean; ``None`` stands for ones. Where a weight is 0 the
       distance is missing: the target there, NaN included, changes nothing. A target of 0 is a distance like any other.
+      The diagonal does not count, whatever it is: ``1 / target**2`` may be infinite there.
     squared: the s-stress, of squared distances, ``sum_{i<j} w_ij (D_ij - t_ij)^2``. It is smooth everywhere, and large
       distances dominate it.
     normalized: return ``sqrt(sigma / sum_{i<j} w_ij t_ij^2)``, which has no unit: Kruskal's stress-1, with the targets
@@ -73,6 +79,7 @@ def stress(
     (Array(1., dtype=float32), Array([ 2., -2.,  0.], dtype=float32))
   """
   check_target("stress", target, weights, x)
+  weights = without_diagonal(weights)
   return compiled(normalized_stress if normalized else raw_stress, (x, target, weights), "()", bool(squared))
 
 
@@ -89,8 +96,10 @@ def guttman_transform(
     x: points, ``(..., n, d)``. The step does not change their mean.
     target: distances, ``(..., n, n)``.
     weights: as for :func:`stress`. The pairs with a weight must connect all points.
-    inverse: ``V^+``, ``(..., n, n)``, from :func:`guttman_inverse`, for a loop. ``None``: it is computed from the
-      weights, in O(n^3). Without weights it is not needed.
+    inverse: ``V^+``, ``(..., n, n)``, from :func:`guttman_inverse`, for a loop. ``None``: the step comes from an
+      elimination of the weights, in O(n^3), and is right for weights of any range. ``V^+`` is not: where weights span
+      more than about 1 / eps (seven decades in float32), it has no digits for the largest of them. Then a step still
+      does not raise the stress, but is shorter. Without weights it is not needed.
 
   Returns:
     ``(..., n, d)``.
@@ -112,16 +121,16 @@ def guttman_transform(
     (True, True)
   """
   check_target("guttman_transform", target, weights, x)
+  weights = without_diagonal(weights)
   if inverse is not None:
     validation.square("guttman_transform", "inverse", inverse)
     validation.row_for_each_point("guttman_transform", "inverse", inverse, x)
     if weights is None:
       advice = "Pass the weights that it belongs to"
       raise _errors.error("guttman_transform", "inverse needs weights", "inverse without weights", advice)
-  elif weights is not None:
+  else:
     validation.connected("guttman_transform", "target", weights)
-    inverse = compiled(laplacian_inverse, (weights,), "(p,q)")
-  return compiled(transform_symmetrized, (x, target, weights, inverse), "(p,q)")
+  return compiled(guttman_step, (x, target, weights, inverse), "(p,q)")
 
 
 def guttman_inverse(weights: ArrayLike) -> jax.Array:
@@ -130,10 +139,12 @@ def guttman_inverse(weights: ArrayLike) -> jax.Array:
   Shapes: ``n`` points; ``...`` leading batch axes.
 
   Args:
-    weights: ``(..., n, n)``, symmetric and not negative, or boolean. The pairs with a weight must connect all points.
+    weights: ``(..., n, n)``, symmetric and not negative, or boolean. The pairs with a weight must connect all points,
+      and the diagonal does not count.
 
   Returns:
     ``(..., n, n)``, symmetric; every row has the sum 0. Without meaning for weights that do not connect all points.
+    Its error is a few eps of its largest entry, for weights of any range.
 
   Raises:
     ValueError: the weights are not square; outside ``jit`` also weights that are not finite, negative, or not
@@ -150,6 +161,7 @@ def guttman_inverse(weights: ArrayLike) -> jax.Array:
            [-0.25,  0.25]], dtype=float32)
   """
   validation.square("guttman_inverse", "weights", weights, boolean=True)
+  weights = without_diagonal(weights)
   validation.weights("guttman_inverse", weights, "weights", weights)
   validation.connected("guttman_inverse", "weights", weights)
   return compiled(laplacian_inverse, (weights,), "(p,q)")
@@ -158,7 +170,7 @@ def guttman_inverse(weights: ArrayLike) -> jax.Array:
 def check_target(function: str, target: Any, weights: Any, x: Any = None) -> int:
   """A matrix of distances, its weights, and the points ``x`` that both belong to; n."""
   n = validation.square(function, "target", target)
-  validation.weights(function, weights, "target", target)
+  validation.weights(function, without_diagonal(weights), "target", target)
   if x is not None:
     _errors.points(function, "x", x)
     validation.row_for_each_point(function, "target", target, x)
@@ -167,7 +179,16 @@ def check_target(function: str, target: Any, weights: Any, x: Any = None) -> int
   return n
 
 
-# The array functions: x (n, d), t (n, n) and w (n, n) of one member of a batch, in the dtype of the computation.
+def without_diagonal(weights: Any) -> Any:
+  """The weights with zeros on the diagonal, which may be anything: no point is away from itself."""
+  if not _errors.is_array(weights) or len(weights.shape) < 2 or weights.shape[-1] != weights.shape[-2]:
+    return weights  # None, or refused by the checks
+  array = np if isinstance(weights, np.ndarray) else jnp
+  return array.where(array.eye(weights.shape[-1], dtype=bool), array.zeros((), weights.dtype), weights)
+
+
+# The array functions: x (n, d), t (n, n) and w (n, n) of one member of a batch, in the dtype of the computation. The
+# weights have a zero diagonal.
 
 
 def raw_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool = False) -> jax.Array:
@@ -181,23 +202,69 @@ def raw_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool = False) ->
 
 
 def normalized_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool) -> jax.Array:
-  sigma, (t, *ws) = raw_stress(x, t, w, squared), args_of_pairs(t, w)
-  scale = ((ws[0] if ws else 1) * t**2).sum() / 2
+  """In units that are powers of two, so that no square overflows or vanishes, and no digit changes."""
+  power = 2 if squared else 1
+  t = args_of_pairs(t, w)[0]
+  largest = (jnp.abs(t) if w is None else jnp.where(w == 0, 0, jnp.abs(t))).max(initial=0) ** (1 / power)
+  of_target, of_points = power_of_two(largest), power_of_two(jnp.abs(x - x.mean(0)).max(initial=0))
+  of_target = jnp.where(of_target == 0, of_points, of_target)
+  # For points that are far larger than the targets, the numerator has a unit of its own, and the quotient still exists.
+  of_points = jnp.where(of_points > LARGER * of_target, of_points, of_target)
+  if w is not None:
+    w = w / positive(power_of_two(w.max(initial=0)))
+  sigma = raw_stress(in_units(x, of_points, 1), in_units(t, of_points, power), w, squared)
+  scale = ((1 if w is None else w) * in_units(t, of_target, power) ** 2).sum() / 2
   zero_by_zero = (scale == 0) & (sigma == 0)  # a perfect fit
-  return safe_root(sigma / jnp.where(zero_by_zero, 1, scale))
+  return in_units(safe_root(sigma / jnp.where(zero_by_zero, 1, scale)), of_target / positive(of_points), power)
+
+
+def power_of_two(a: jax.Array) -> jax.Array:
+  """One that is about as large as ``a``; 0 for 0. A constant for derivatives."""
+  a = lax.stop_gradient(a)
+  return lax.reduce_precision(a / 2, jnp.finfo(a.dtype).nexp, 0)  # half, since rounding up might overflow
+
+
+def positive(unit: jax.Array) -> jax.Array:
+  return jnp.where(unit == 0, 1, unit)
+
+
+def in_units(a: jax.Array, unit: jax.Array, power: int) -> jax.Array:
+  """``a / unit**power``, without the power, which might overflow."""
+  for _ in range(power):
+    a = a / positive(unit)
+  return a
 
 
 def half_gradient(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
   """``F``, ``(n, d)``."""
-
-  def factor(D: jax.Array, t: jax.Array, *w: jax.Array) -> jax.Array:
-    apart = D > 0
-    ratio = jnp.where(apart, t / jnp.sqrt(jnp.where(apart, D, 1)), 0)
-    return w[0] * (1 - ratio) if w else 1 - ratio
-
+  if w is not None:
+    return half_gradient_by_differences(x, *args_of_pairs(t, w))
   x = x - x.mean(0)
-  sums = pairwise_sum(factor, x, args=args_of_pairs(t, w), values=jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1))
+  values = jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1)
+  sums = pairwise_sum(lambda D, t: 1 - ratio(t, D), x, args=(t,), values=values)
   return sums[:, -1:] * x - sums[:, :-1]
+
+
+def half_gradient_by_differences(x: jax.Array, t: jax.Array, w: jax.Array) -> jax.Array:
+  """``F`` by sums of differences, coordinate by coordinate: near points with large weights, far from the origin, pull
+  on each other with forces that are opposite and equal, to the last digit.
+  """
+
+  def of_rows(_: Any, rows: tuple[jax.Array, ...]) -> jax.Array:
+    own, t, w = rows
+    factor = w * (1 - ratio(t, distance.squared(Form("difference", "difference"), (Side(own), Side(x)))))
+    # Without the barrier XLA computes the factors anew for every coordinate.
+    factor = lax.optimization_barrier(factor)
+    return lax.map(lambda ab: (factor * (ab[0][:, None] - ab[1])).sum(1), (own.T, x.T)).T
+
+  n = x.shape[0]
+  return blocked.map_row_blocks(of_rows, (x, t, w), blocked.rows_in_a_block(n, n))
+
+
+def ratio(t: jax.Array, D: jax.Array) -> jax.Array:
+  """``t / sqrt(D)``, and 0 where the two points coincide."""
+  apart = D > 0
+  return jnp.where(apart, t / jnp.sqrt(jnp.where(apart, D, 1)), 0)
 
 
 def args_of_pairs(t: jax.Array, w: Weights) -> tuple[jax.Array, ...]:
@@ -212,33 +279,20 @@ def symmetrized(t: jax.Array, w: Weights) -> tuple[jax.Array, Weights]:
   return (t + t.T) / 2, (ws[0] + ws[0].T) / 2 if ws else None
 
 
-def laplacian_inverse(w: jax.Array) -> jax.Array:
-  """``V^+``, for weights that connect all points."""
-  n = w.shape[0]
-  if n == 0:
-    return w
-  w = jnp.where(jnp.eye(n, dtype=bool), 0, (w + w.T) / 2)
-  degrees = w.sum(1)
-  # V without the row and the column of one point is positive definite; the inverse of that, centred, is V^+. (V plus a
-  # multiple of 11' is positive definite too, but the sum rounds away the small degrees of points with small weights.)
-  removed = jnp.arange(n) == jnp.argmax(degrees)
-  row_or_column = removed[:, None] | removed
-  definite = jnp.where(row_or_column, jnp.diag(removed.astype(w.dtype)), jnp.diag(degrees) - w)
-  inverse = jnp.where(row_or_column, 0, cho_solve(cho_factor(definite), jnp.eye(n, dtype=w.dtype)))
-  inverse = inverse - inverse.mean(0)
-  return inverse - inverse.mean(1, keepdims=True)
-
-
-def apply_inverse(f: jax.Array, inverse: jax.Array | None) -> jax.Array:
-  """``V^+ f``, where the columns of f have the sum zero; ``inverse`` is None for unit weights."""
-  return f / f.shape[0] if inverse is None else dot(inverse, f)
-
-
-def transform(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
-  """The Guttman transform of x."""
-  return x - apply_inverse(half_gradient(x, t, w), inverse)
-
-
-def transform_symmetrized(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
+def guttman_step(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
   """The Guttman transform for the symmetric parts of the target and the weights."""
-  return transform(x, *symmetrized(t, w), inverse)
+  t, w = symmetrized(t, w)
+  f = half_gradient(x, t, w)
+  if w is None:
+    return x - f / f.shape[0]
+  return x - (solve_laplacian(w, f) if inverse is None else safe_step(dot(inverse, f), f, w))
+
+
+def safe_step(s: jax.Array, f: jax.Array, w: jax.Array) -> jax.Array:
+  """``s``, which should be ``V^+ f``; shorter, where the error of the inverse would make it raise the stress.
+
+  ``2 <f, s> - <s, V s>`` is what a step lowers the quadratic function by that is nowhere below the stress.
+  """
+  falls, curvature = (f * s).sum(), pairwise_sum(lambda D, w: w * D, s, args=(w,)).sum() / 2
+  best = jnp.maximum(falls, 0) / positive(curvature)
+  return s * lax.stop_gradient(jnp.where(curvature <= 1.5 * falls, 1, best))

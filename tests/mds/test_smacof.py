@@ -8,6 +8,7 @@ import pytest
 import oracle
 from benchmarks import points
 from jax_edm import classical_mds, distances, edm, smacof, stress
+from jax_edm._mds.smacof import shortest_path_completion
 from mds_problems import EPS, guttman_by_definition, incomplete, stress_by_definition
 
 
@@ -102,6 +103,17 @@ def test_points_that_coincide():
     np.testing.assert_allclose(found.points, 0, atol=1e-7)
     np.testing.assert_allclose(found.stress, 0, atol=1e-12)
     assert bool(found.converged)
+
+
+def test_shortest_paths(rng):
+  """Of more points than are admitted at a time, and of fewer; one at a time gives the same lengths."""
+  for n in (3, 16, 37, 64):
+    _, t, w = incomplete(rng, n, 2, missing=0.8)
+    expected = np.where(np.eye(n, dtype=bool), 0, np.where(w == 0, np.inf, t))
+    for k in range(n):
+      expected = np.minimum(expected, expected[:, k, None] + expected[k])
+    found = shortest_path_completion(jnp.asarray(t, jnp.float32), jnp.asarray(w, jnp.float32))
+    np.testing.assert_allclose(found, expected, rtol=n * EPS)
 
 
 def test_whatever_stands_where_an_entry_is_missing(rng):

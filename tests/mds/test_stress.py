@@ -38,6 +38,37 @@ def test_normalized_stress_of_targets_that_are_zero(rng):
   assert stress(x, t, normalized=True) == np.inf
 
 
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_normalized_stress_has_no_unit(weighted, squared, rng):
+  """At any scale of the points, the targets and the weights it is the same number, and so is its gradient."""
+  x, t, w = incomplete(rng, 9, 3)
+  w = w if weighted else None
+  expected = np.sqrt(stress_by_definition(x, t**2 if squared else t, w, squared) / scale_of(t, w, squared))
+  run = partial(stress, squared=squared, normalized=True)
+  value_and_gradient = quick_jit(jax.value_and_grad(lambda x, t, w: run(x, t, weights=w)))
+  gradients = []
+  for scale in 10.0 ** np.arange(-12, 13, 4):
+    scaled_t = (t * scale) ** 2 if squared else t * scale
+    weights = None if w is None else (w / scale**2).astype(np.float32)
+    found, gradient = value_and_gradient((x * scale).astype(np.float32), scaled_t.astype(np.float32), weights)
+    np.testing.assert_allclose(found, expected, rtol=64 * EPS)
+    gradients.append(gradient * scale)
+  np.testing.assert_allclose(gradients, [gradients[3]] * 7, atol=256 * EPS * np.abs(gradients[3]).max())
+
+
+def test_normalized_stress_of_points_and_targets_of_different_size(rng):
+  x, t, _ = incomplete(rng, 9, 3)
+  for size, factor in ((1e9, 1.0), (1.0, 1e9), (1e12, 1e12), (1e-12, 1e-12)):
+    expected = np.sqrt(stress_by_definition(x * size, t * factor) / scale_of(t * factor, None, False))
+    found = stress((x * size).astype(np.float32), (t * factor).astype(np.float32), normalized=True)
+    np.testing.assert_allclose(found, expected, rtol=64 * EPS)
+
+
+def scale_of(t, w, squared):
+  return np.triu((1 if w is None else w) * t ** (4 if squared else 2), 1).sum()
+
+
 def with_tangents(rng, *arrays):
   """Of both triangles, of the diagonal, and of missing entries, too."""
   return [b for a in arrays for b in (a, rng.normal(size=a.shape))]

@@ -4,7 +4,6 @@ Each command imports what it needs when it runs, so that Ctrl-C is handled then,
 """
 
 import os
-import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from jax_edm._cli.errors import UserError
 from jax_edm._cli.terminal import complain, printable, write
 
 EXTRA = ("optax", "matplotlib", "tqdm", "pandas")  # pyproject.toml, "cli"
-SIGNAL = 128  # the exit code is this plus the number of the signal
+INTERRUPTED = 130  # the exit code of Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with output.stopped_by_signals():
       options = parser.parse(arguments)
       lines = COMMANDS[options.command](options)
+      if write("".join(f"{printable(line)}\n" for line in lines), sys.stdout):
+        return 0
+      return complain("the files were written, but the report could not be printed.")
   except UserError as mistake:
     return complain(str(mistake))
   except ModuleNotFoundError as missing:
@@ -34,13 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return complain(f'{missing.name} is not installed. Run pip install "jax-edm[cli]".')
   except MemoryError:
     return complain("there is not enough memory for so many points; nothing was written.")
-  except KeyboardInterrupt as stop:
-    number = stop.args[0] if stop.args else signal.SIGINT
-    verb = "interrupted" if number == signal.SIGINT else "terminated"
-    return complain(f"{verb}; nothing was written.", SIGNAL + number)
-  if write("".join(f"{printable(line)}\n" for line in lines), sys.stdout):
-    return 0
-  return complain("the files were written, but the report could not be printed.")
+  except KeyboardInterrupt:
+    return complain("interrupted; nothing was written.", INTERRUPTED)
 
 
 def _run_airports(options: Namespace) -> list[str]:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,21 +23,29 @@ MARK = "jax_edm"  # the key in the metadata of a picture
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-class Stopped(KeyboardInterrupt):
-  """A signal that ends the process."""
+_unfinished: list[Callable[[], None]] = []  # what removes the places that are being written into
+_written: list[Path] = []
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-  """The first signal that should end the process raises ``Stopped``; while that is handled, others do nothing."""
+  """A signal that should end the process ends it at once, after what was begun has been removed.
 
-  def stop(number: int, frame: object) -> None:
-    for other in STOPPING:
-      signal.signal(other, signal.SIG_IGN)
-    raise Stopped(number)
-
-  with _signals(stop):
+  No exception is raised: a callback of XLA, in which the signal may arrive, would swallow it.
+  """
+  _written.clear()
+  with _signals(_stop):
     yield
+
+
+def _stop(number: int, frame: object) -> None:
+  for remove in _unfinished:
+    remove()
+  verb = "interrupted" if number == signal.SIGINT else "terminated"
+  text = f"jax_edm: {verb}; {'the files were' if _written else 'nothing was'} written.\n"
+  with suppress(OSError):  # past the buffer, which may just be in use; on a line of its own, below a progress bar
+    os.write(2, (os.linesep * ("tqdm" in sys.modules) + text).encode())
+  os._exit(128 + number)
 
 
 @contextmanager
@@ -49,23 +58,31 @@ def all_or_nothing(
   """
   new: list[Path] = []
   place = folder / f".jax_edm_{os.getpid()}"
+
+  def remove() -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    for parent in new:
+      with suppress(OSError):
+        parent.rmdir()
+
   try:
+    _unfinished.append(remove)
     try:
       _check(folder, names, inputs, picture, force)
-      new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+      new.extend(parent for parent in (folder, *folder.parents) if not parent.exists())
       folder.mkdir(parents=True, exist_ok=True)
       place.mkdir(exist_ok=True)
       yield place
       with _signals(signal.SIG_IGN):
         _check(folder, names, inputs, picture, force)  # again: time has passed
         _move(place, folder, names)
+        _written.extend(folder / name for name in names)
         shutil.rmtree(place, ignore_errors=True)
     except BaseException:
-      shutil.rmtree(place, ignore_errors=True)
-      for parent in new:
-        with suppress(OSError):
-          parent.rmdir()
+      remove()
       raise
+    finally:
+      _unfinished.remove(remove)
   except OSError as problem:
     got = f"{folder / names[0]}: {problem.strerror or problem}"
     raise error("--output", "the place must be writable", got, "Choose another one") from problem

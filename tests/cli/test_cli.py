@@ -10,7 +10,7 @@ from command import matrix, one_line, procrustes_rms, saved
 
 import jax_edm
 import oracle
-from jax_edm._cli import airports, descent, methods, plots, report
+from jax_edm._cli import airports, descent, methods, output, plots, report
 from jax_edm._cli import main as command_line
 
 
@@ -197,3 +197,5 @@ def test_the_main_job_on_a_tenth_of_the_airports(tmp_path, monkeypatch):
   radii = np.linalg.norm([[float(row[k]) for k in "xyz"] for row in table], axis=1)
   np.testing.assert_allclose(np.median(radii), airports.RADIUS, rtol=2e-3)
   assert (tmp_path / "out" / "map.png").stat().st_size > 10_000
+  again = {"picture": airports.FILES[1], "inputs": (), "force": False}
+  output._check(tmp_path / "out", airports.FILES, **again)  # the job may run again

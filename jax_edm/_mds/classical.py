@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jax_edm._core import validation
 from jax_edm._core.batching import compiled
-from jax_edm._mds import gram, sylvester
+from jax_edm._mds import gram, subspace, sylvester
 from jax_edm._typing import ArrayLike
 
 
@@ -43,6 +43,10 @@ def classical_mds(D: ArrayLike, dim: int) -> ClassicalMDS:
       asymmetric, or a diagonal that is not zero.
     TypeError: D does not hold real numbers, or dim is not an integer.
 
+  Time: a full decomposition, O(n^3), because of the eigenvalues. Under ``jit``, in a program that uses the points alone
+  and takes no derivatives, more than 512 points in few dimensions need a few products of D with some tens of vectors;
+  a result that is less exact than that of a full decomposition is replaced by it.
+
   Derivatives: all modes, all orders. The derivatives of the points are right for every function of their *distances*,
   also where eigenvalues repeat (a regular polygon, a cube); ``docs/points.md`` says more. They do not exist where a
   kept eigenvalue equals a dropped one, or where a kept one is zero: there the terms that would be infinite are left
@@ -68,8 +72,8 @@ def classical_mds(D: ArrayLike, dim: int) -> ClassicalMDS:
 def classical_scaling(D: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   """Points of ``k`` coordinates for one symmetric ``D``, and all eigenvalues, descending."""
   B = gram.double_centred(D)
-  values, vectors = (a[..., ::-1] for a in jnp.linalg.eigh(B))
-  return sylvester.principal_points(B, (values, vectors), k), values
+  # All eigenvalues cost a full decomposition. In a program that uses the points alone, the compiler leaves it out.
+  return sylvester.principal_points(B, subspace.largest_eigenvalues(B, k)), subspace.all_eigenvalues(B)[0]
 
 
 def _classical_mds(D: jax.Array, dim: int) -> tuple[jax.Array, ...]:

@@ -21,7 +21,8 @@ from jax_edm._core.distance import dot
 from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
 from jax_edm._mds.laplacian import apply_root, root_of_inverse
 from jax_edm._mds.stress import Weights, half_gradient
-from jax_edm._mds.sylvester import Spectrum, solve_sylvester
+from jax_edm._mds.subspace import Spectrum
+from jax_edm._mds.sylvester import solve_sylvester
 
 MAX_SOLVER_STEPS = 1000  # of conjugate gradients
 

@@ -13,9 +13,11 @@ from jax_edm._core import validation
 from jax_edm._core.batching import map_matrices
 from jax_edm._core.distance import dot
 from jax_edm._mds import implicit, stress
-from jax_edm._mds.classical import classical_scaling
+from jax_edm._mds.gram import double_centred
 from jax_edm._mds.laplacian import apply_root, root_of_inverse
 from jax_edm._mds.stress import Weights
+from jax_edm._mds.subspace import largest_eigenvalues
+from jax_edm._mds.sylvester import principal_points
 from jax_edm._typing import ArrayLike
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
@@ -162,7 +164,8 @@ def search(
 def starts(t: jax.Array, w: Weights, initial: Any, key: Any, wide: int, restarts: int) -> jax.Array:
   """``(restarts, n, wide)``: the initial points or classical MDS, then normal points of the size of the targets."""
   if initial is None:
-    first, _ = classical_scaling(shortest_path_completion(t, w) ** 2, wide)
+    B = double_centred(shortest_path_completion(t, w) ** 2)
+    first = principal_points(B, largest_eigenvalues(B, wide, exact=False))
   else:  # a coordinate that is zero stays zero
     first = jnp.pad(initial - initial.mean(0), ((0, 0), (0, wide - initial.shape[1])))
   if restarts == 1:

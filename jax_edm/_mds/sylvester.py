@@ -22,7 +22,6 @@ tangent is ``dR = R W`` with W antisymmetric; differentiate ``R'M = M'R``:
 .. math:: H W + W H = R'dM - dM'R.
 """
 
-from functools import cache
 from typing import Any
 
 import jax
@@ -32,8 +31,8 @@ from jax import lax
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
 from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
+from jax_edm._mds.subspace import Spectrum, all_eigenvalues
 
-Spectrum = tuple[jax.Array, jax.Array]  # eigenvalues and eigenvectors, (n,) and (n, n)
 Factors = tuple[jax.Array, jax.Array, jax.Array]  # of a singular value decomposition
 
 
@@ -42,33 +41,33 @@ def rounding(values: jax.Array) -> jax.Array:
   return 16 * float(jnp.finfo(values.dtype).eps) * jnp.abs(values).max(initial=0)
 
 
-def principal_points(B: jax.Array, spectrum: Spectrum, k: int) -> jax.Array:
+def principal_points(B: jax.Array, largest: Spectrum) -> jax.Array:
   """``V_k diag(lambda_k)^{1/2}``, ``(n, k)``; a zero column for an eigenvalue that is not positive.
 
-  ``spectrum`` is that of ``B``, a Gram matrix, in descending order.
+  ``largest`` are the k largest eigenvalues of ``B``, a Gram matrix, in descending order, and their eigenvectors.
   """
-  return linear(_principal_points(k), [B, *lax.stop_gradient(spectrum)])[0]
+  return linear(_PRINCIPAL_POINTS, [B, *lax.stop_gradient(largest)])[0]
 
 
-@cache
-def _principal_points(k: int) -> LinearMap:
-  def apply(B: jax.Array, values: jax.Array, vectors: jax.Array) -> Arrays:
-    return [vectors[:, :k] * safe_root(jnp.maximum(values[:k], 0))]
+def _principal_points_tangent(constants: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
+  (B, *largest), dB = constants, tangents[0]
+  assert dB is not None  # nothing else has a tangent
+  values, vectors = all_eigenvalues(lax.stop_gradient(B))
+  x = principal_points(B, (largest[0], largest[1]))
+  k = x.shape[1]
+  kept = (values > rounding(values)) & (jnp.arange(len(values)) < k)
+  # A zero column stays zero. A positive number in the place of its eigenvalue makes C invertible.
+  filler = jnp.where(kept[:k], 0, jnp.abs(values).max(initial=0) + jnp.finfo(B.dtype).tiny)
+  c, rest = dot(x.T, x) + jnp.diag(filler), B - dot(x, x.T)
+  spectrum_of_rest = (jnp.where(kept, 0, -values), vectors)
+  spectrum_of_c = (jnp.where(kept[:k], values[:k], filler), jnp.eye(k, dtype=B.dtype))
+  y = solve_sylvester(-rest, c, dot(dB, jnp.where(kept[:k], x, 0)), spectrum_of_rest, spectrum_of_c)
+  return [y - dot(x, jnp.linalg.solve(c, dot(x.T, y))) / 2]
 
-  def tangent(constants: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
-    (B, values, vectors), dB = constants, tangents[0]
-    assert dB is not None  # nothing else has a tangent
-    x = principal_points(B, (values, vectors), k)
-    kept = (values > rounding(values)) & (jnp.arange(len(values)) < k)
-    # A zero column stays zero. A positive number in the place of its eigenvalue makes C invertible.
-    filler = jnp.where(kept[:k], 0, jnp.abs(values).max(initial=0) + jnp.finfo(B.dtype).tiny)
-    c, rest = dot(x.T, x) + jnp.diag(filler), B - dot(x, x.T)
-    spectrum_of_rest = (jnp.where(kept, 0, -values), vectors)
-    spectrum_of_c = (jnp.where(kept[:k], values[:k], filler), jnp.eye(k, dtype=B.dtype))
-    y = solve_sylvester(-rest, c, dot(dB, jnp.where(kept[:k], x, 0)), spectrum_of_rest, spectrum_of_c)
-    return [y - dot(x, jnp.linalg.solve(c, dot(x.T, y))) / 2]
 
-  return LinearMap(apply, tangent)
+_PRINCIPAL_POINTS = LinearMap(
+  lambda B, values, vectors: [vectors * safe_root(jnp.maximum(values, 0))], _principal_points_tangent
+)
 
 
 def nearest_rotation(m: jax.Array, factors: Factors) -> jax.Array:

@@ -7,6 +7,7 @@ import pytest
 
 import oracle
 from jax_edm import classical_mds, edm, gram_from_edm
+from jax_edm._mds import subspace
 from mds_problems import CUBE, EPS, GRID, RANDOM, SQUARE, TRIANGLE, check_both_orders, symmetric
 from transformations import quick_jit
 
@@ -145,3 +146,51 @@ def test_mds_in_a_scan_and_in_batches(rng):
   for value, hvp in others:
     np.testing.assert_allclose(value, expected, rtol=512 * float(np.finfo(np.float32).eps))
     np.testing.assert_allclose(hvp, expected_hvp, atol=1e-3 * np.abs(expected_hvp).max())
+
+
+def matrices_of_many_points(rng, n):
+  """Symmetric matrices by what is hard about their eigenvalues, of which the first three are wanted."""
+  basis = np.linalg.qr(rng.normal(size=(n, n)))[0]
+  of = lambda *values: (basis * np.concatenate([values, np.linspace(0.3, -0.3, n - len(values))])) @ basis.T  # noqa: E731
+  return {
+    "points": np.asarray(gram_from_edm(oracle.edm(rng.normal(size=(n, 3))))),
+    "points on a line": np.asarray(gram_from_edm(oracle.edm(rng.normal(size=(n, 1))))),
+    "noise": np.asarray(gram_from_edm(oracle.edm(rng.normal(size=(n, 3))) * np.exp(0.3 * symmetric(rng, n)))),
+    "equal": of(2, 1, 1, 1, 1),
+    "nearly equal": of(1, 1 - 1e-6, 1 - 2e-6, 1 - 3e-6, 1 - 1e-3),
+    "large negative ones": of(3, 2, 1, *[-10.0] * 20),
+    "no gap": (basis * np.linspace(1, 0, n)) @ basis.T,
+    "all equal": np.eye(n) - 1 / n,
+    "zero": np.zeros((n, n)),
+  }
+
+
+def test_largest_eigenvalues(rng):
+  """As exact as a full decomposition, whatever the spectrum."""
+  n = subspace.SMALL + 20
+  largest = jax.jit(lambda B: subspace.largest_eigenvalues(B, 3))
+  for name, B in matrices_of_many_points(rng, n).items():
+    values, vectors = (np.asarray(a, np.float64) for a in largest(B.astype(np.float32)))
+    expected = np.linalg.eigvalsh(B)[::-1]
+    atol = 64 * EPS * np.abs(expected).max()
+    np.testing.assert_allclose(values, expected[:3], atol=atol, err_msg=name)
+    np.testing.assert_allclose(B @ vectors, vectors * values, atol=atol, err_msg=name)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=64 * EPS, err_msg=name)
+  assert not np.isfinite(largest(np.full((n, n), np.nan, np.float32))[0]).any()
+
+
+def test_many_points(rng):
+  """More than the limit: the points, their eigenvalues, and both modes."""
+  x, g = rng.normal(size=(540, 3)), symmetric(rng, 540)
+  D = oracle.edm(x).astype(np.float32)
+  found = classical_mds(D, 3)
+  np.testing.assert_allclose(edm(found.points), D, atol=64 * EPS * D.max())
+  expected = np.linalg.eigvalsh(np.asarray(gram_from_edm(D), np.float64))[::-1]
+  np.testing.assert_allclose(found.eigenvalues, expected, atol=64 * EPS * expected[0])
+  # Of exact distances in three dimensions all changes that keep the dimension pass: those of the points.
+  v = rng.normal(size=x.shape)
+  tangent = oracle.jvp(x, x, v, v).astype(np.float32)
+  _, moved = jax.jit(lambda D, t: jax.jvp(lambda D: edm(classical_mds(D, 3).points), (D,), (t,)))(D, tangent)
+  np.testing.assert_allclose(moved, tangent, atol=1e-3 * np.abs(tangent).max())
+  (pulled,) = jax.jit(lambda D, g: jax.vjp(lambda D: edm(classical_mds(D, 3).points), D)[1](g))(D, g.astype(np.float32))
+  np.testing.assert_allclose((pulled * tangent).sum(), (g * tangent).sum(), rtol=1e-2)

@@ -124,7 +124,9 @@ def _smacof(
 ) -> SMACOFResult:
   def one_matrix(t: jax.Array, w: Weights, initial: jax.Array | None) -> SMACOFResult:
     t, w = stress.symmetrized(t, w)
-    found = search(*lax.stop_gradient((t, w, initial)), key, dim, restarts, max_steps, tolerance)
+    # Without the barrier XLA transposes the matrices anew in every pass over them.
+    fixed_t, fixed_w, start = lax.optimization_barrier(lax.stop_gradient((t, w, initial)))
+    found = search(fixed_t, fixed_w, start, key, dim, restarts, max_steps, tolerance)
     x = implicit.stationary(lax.stop_gradient(found.points), t, w)
     return found._replace(points=x, stress=stress.raw_stress(x, t, w))
 

@@ -5,12 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def dtypes(*arrays: Any) -> tuple[jnp.dtype, jnp.dtype]:
   """The dtype of the result, and the dtype to compute in: float32, or float64."""
   result = promoted(*arrays, float)
   return result, result if result.itemsize >= 4 else jnp.dtype(jnp.float32)
+
+
+def with_all_digits(x: Any) -> Any:
+  """NumPy's 64-bit integers as floating-point numbers: JAX might take them for 32-bit ones, which wrap."""
+  is_wide = isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "iu" and x.dtype.itemsize == 8
+  return x.astype(np.float64) if is_wide else x
 
 
 def promoted(*types: Any) -> jnp.dtype:

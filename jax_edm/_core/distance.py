@@ -147,11 +147,13 @@ def transposed(columns: jax.Array) -> jax.Array:
 def centre(y: jax.Array) -> jax.Array:
   """A point near all others, ``(d,)``, always finite: the median of three of them, coordinate by coordinate.
 
-  A zero is returned as -0.0: ``x - (-0.0)`` is never -0.0, so equal points have equal bits.
+  A zero is returned as -0.0: ``x - (-0.0)`` is never -0.0, so equal points have equal bits. So is what is so large that
+  the difference to a finite point might overflow.
   """
   first, middle, last = (_finite(take(y, k, 0)) for k in (0, y.shape[0] // 2, y.shape[0] - 1))
   median = lax.max(lax.min(first, middle), lax.min(lax.max(first, middle), last))
-  return where(median == 0, -0.0, median)
+  largest = float(jnp.finfo(y.dtype).max) * float(jnp.finfo(y.dtype).eps) / 8
+  return where((median == 0) | (lax.abs(median) > largest), -0.0, median)
 
 
 def _of_products(z: Sides) -> Points:
@@ -181,8 +183,11 @@ def squares_and_keys(x: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array, 
   wide = x
   if x.shape[1] < WIDTH:
     wide = lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), (0, WIDTH - x.shape[1], 0)))
-  halves = lax.bitcast_convert_type(wide, np.uint32)
-  words = [halves] if halves.ndim == 2 else [take(halves, 0, 2), take(halves, 1, 2)]
+  if x.dtype.itemsize == 8:  # not at once to two words: jax.export cannot refine that for symbolic sizes
+    bits = lax.bitcast_convert_type(wide, np.uint64)
+    words = [bits.astype(np.uint32), (bits >> np.uint64(32)).astype(np.uint32)]
+  else:
+    words = [lax.bitcast_convert_type(wide, np.uint32)]
   index = lax.broadcasted_iota(np.uint32, wide.shape, 0) + np.uint32(k << 31)
   words[0] = where(lax.abs(wide) < np.inf, words[0], ~index)
   factors = np.random.default_rng(0).integers(1, 2**32, (2, len(words), wide.shape[1]), np.uint64).astype(np.uint32)
@@ -227,11 +232,12 @@ def _adjoint_by_broadcasting(g: jax.Array, z: Sides, tangents: bool) -> Points:
   By the entries of D, which the same program has made already; these are no measure of tangents, which may be tiny.
   """
   difference = _differences(z[0].x, z[-1].x)
-  g = _zero_diagonal(z, g) if tangents else where(total(lax.square(difference), 2) == 0, 0, g)
-  if len(z) == 1:
-    return (total(difference * _to_coordinates(g + g.T, difference), 1),)
-  weighted = difference * _to_coordinates(g, difference)
-  return total(weighted, 1), -total(weighted, 0)
+  if not tangents:
+    g = where(total(lax.square(difference), 2) == 0, 0, g)
+  weighted = difference * _to_coordinates(g + g.T if len(z) == 1 else g, difference)
+  if tangents:
+    weighted = where(difference == 0, 0, weighted)
+  return (total(weighted, 1),) if len(z) == 1 else (total(weighted, 1), -total(weighted, 0))
 
 
 def _to_coordinates(g: jax.Array, like: jax.Array) -> jax.Array:

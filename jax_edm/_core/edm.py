@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jax_edm import _errors, _sharding
 from jax_edm._core import derivatives
-from jax_edm._core.batching import dtypes
+from jax_edm._core.batching import dtypes, with_all_digits
 from jax_edm._core.distance import Form
 from jax_edm._core.points import PointSets
 from jax_edm._core.sizes import at_most, known
@@ -79,7 +79,7 @@ def edm(
            [ 6.,  8.]], dtype=float32)
   """
   check("edm", x, y, where, where_y, method)
-  return _entries(x, y, where, where_y, method, False)
+  return _entries(with_all_digits(x), with_all_digits(y), where, where_y, method, False)
 
 
 def distances(
@@ -128,7 +128,7 @@ def distances(
     Array(False, dtype=bool)
   """
   check("distances", x, y, where, where_y, method)
-  return _entries(x, y, where, where_y, method, True)
+  return _entries(with_all_digits(x), with_all_digits(y), where, where_y, method, True)
 
 
 def choose_form(method: Method, n: int, m: int, d: int) -> Form:

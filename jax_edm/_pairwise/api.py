@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_edm import _errors, _sharding
-from jax_edm._core.batching import dtypes
+from jax_edm._core.batching import dtypes, with_all_digits
 from jax_edm._core.edm import check, choose_form, point_sets
 from jax_edm._core.points import PointSets
 from jax_edm._core.sizes import known
@@ -227,15 +227,24 @@ def _request(
     _errors.positive(caller, "block_size", block_size)
   _errors.diagonal(caller, data.diagonal, y)
   batch = check(caller, x, y, data.where, data.where_y, method)
+  x, y = with_all_digits(x), with_all_digits(y)
   (n, d), m = x.shape[-2:], (x if y is None else y).shape[-2]
   is_sum = isinstance(reduction, Sum)
-  values, batch = _errors.values(caller, "values" if is_sum else "weights", data.values, m, batch, columns=is_sum)
+  values, batch = _errors.values(
+    caller, "values" if is_sum else "weights", data.values if is_sum else with_all_digits(data.values), m, batch, is_sum
+  )
   devices = _sharding.ring_size(caller, axis_name)
   args, batch = _errors.args(caller, data.args, batch, (n, m), m * devices)
   result, compute = dtypes(x, *([] if y is None else [y]))
   form = choose_form(method, blocked.TYPICAL, blocked.TYPICAL, d)
   points = point_sets(x, y, data.where, data.where_y, form, compute)
   function, closed_over, closed = _pair_function(caller, f, points, args, implementation)
+  if (
+    not is_sum
+    and not isinstance(function, UntracedPairFunction)
+    and jnp.issubdtype(function.dtype, jnp.complexfloating)
+  ):
+    raise _errors.type_error(caller, "f must return a real number", f"dtype {function.dtype}", "Take the real part")
   columns = is_sum and values is not None and values.ndim > 1
   problem = Problem(
     **{field.name: getattr(points, field.name) for field in fields(points)},

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_edm import _errors, _sharding
-from jax_edm._core.batching import dtypes, map_batch
+from jax_edm._core.batching import dtypes, map_batch, with_all_digits
 from jax_edm._core.edm import check, choose_form, point_sets
 from jax_edm._core.points import PointSets
 from jax_edm._core.sizes import known
@@ -57,7 +57,8 @@ def nearest(
 
   Returns:
     ``Nearest(squared, indices)``, both ``(..., n, k)``, in ascending order, ties to the lower index. Where fewer than
-    ``k`` points exist the distance is infinite and the index -1. Points that are not finite come last.
+    ``k`` points exist the distance is infinite and the index -1. Points that are not finite, or so far that
+    the squared distance is not, come last.
 
   Raises:
     ValueError, TypeError: as :func:`jax_edm.edm`; a ``k`` below 1 or above the number of candidates.
@@ -83,7 +84,7 @@ def nearest(
   _errors.count("nearest", "k", k, m - (y is None))
   if block_size is not None:
     _errors.positive("nearest", "block_size", block_size)
-  return _nearest(x, y, where, where_y, k, method, block_size, axis_name)
+  return _nearest(with_all_digits(x), with_all_digits(y), where, where_y, k, method, block_size, axis_name)
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6, 7))

@@ -64,7 +64,7 @@ class PairFunction:
 
   def __call__(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:
     """Of one pair."""
-    return jaxpr_as_fun(ClosedJaxpr(self.jaxpr, ()))(*closed_over, squared, *args)[0]
+    return jnp.asarray(jaxpr_as_fun(ClosedJaxpr(self.jaxpr, ()))(*closed_over, squared, *args)[0], self.dtype)
 
   def of_block(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:
     """Of all pairs of a block, ``(b, m)``; arguments ``(b, m)``, ``(b, 1)``, ``(1, m)`` or ``(1, 1)``."""
@@ -93,13 +93,17 @@ class UntracedPairFunction(PairFunction):
 
 def _of_one_pair(caller: str, f: Callable[..., Any], *scalars: Any) -> Array:
   try:
-    return _errors.one_number(caller, f(*scalars))
+    value = _errors.one_number(caller, f(*scalars))
+    # A Python number has no precision of its own.
+    weak = jax.typeof(value).weak_type and jnp.issubdtype(value.dtype, jnp.floating)
+    return value.astype(jnp.result_type(value, scalars[0])) if weak else value
   except (TypeError, ValueError, IndexError) as e:
     if str(e).startswith(f"{caller}: "):
       raise
-    if isinstance(e, jax.errors.TracerArrayConversionError):
-      expected, advice = "f must be written with jax.numpy", "Write jnp.exp in the place of np.exp, for instance"
-      raise _errors.type_error(caller, expected, "a function that makes NumPy arrays of what it gets", advice) from e
+    if isinstance(e, (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)):
+      got = "a function that makes Python or NumPy numbers of what it gets, or decides by them"
+      advice = "Write jnp.exp for np.exp and math.exp, and jnp.where for if"
+      raise _errors.type_error(caller, "f must be written with jax.numpy", got, advice) from e
     reason = f"{type(e).__name__}, {str(e).splitlines()[0]}, when it is called with numbers"
     raise _errors.not_of_a_pair(caller, reason) from e
 
@@ -244,14 +248,15 @@ class Pair(NamedTuple):
 
 
 def substitute_pair(problem: Problem) -> Pair | None:
-  """A pair that exists, which replaces those that do not before ``f`` sees them; None: all exist.
+  """A pair that exists, which replaces those that do not before ``f`` sees them; None: all exist, or there is none.
 
   ``f`` has no singularity there that it does not have anyway. It might have one at a number of our own choice, which it
   sees where no pair exists at all.
   """
-  if problem.x_mask is None and problem.y_mask is None and (problem.diagonal or not problem.one_set):
-    return None
   n, m = problem.x.shape[0], problem.y.shape[0]
+  all_exist = problem.x_mask is None and problem.y_mask is None and (problem.diagonal or not problem.one_set)
+  if all_exist or 0 in (n, m):
+    return None
   x_mask = jnp.ones(n, bool) if problem.x_mask is None else problem.x_mask
   y_mask = jnp.ones(m, bool) if problem.y_mask is None else problem.y_mask
   i = jnp.argmax(x_mask)

@@ -91,22 +91,20 @@ class LogSumExp:
 def weighted_exponentials(terms: Array, weights: Maybe, row_max: Array) -> Array:
   """``w exp(terms - row_max)``, right for weights of every finite size, and with a derivative in w also where w is 0.
 
-  ``w / |w|`` is taken in two steps, since ``1 / |w|`` may be no normal number; no step has a derivative.
+  In two factors: on the scale of the row only their product with w is sure to be of the size of a number.
   """
   terms = terms - finite(row_max)
   if weights is None:
     return jnp.exp(terms)
-  size = log_size(weights, terms)
   # A term without weight must not overflow on the scale of the others. (Its weight has a derivative.)
   limit = float(np.log(float(jnp.finfo(terms.dtype).max))) - 1
-  terms = jnp.where(weights == 0, jnp.minimum(terms, limit), terms + size)
-  half = jnp.exp(-size / 2)
-  return weights.astype(terms.dtype) * half * half * jnp.exp(terms)
+  half = jnp.exp(jnp.where(weights == 0, jnp.minimum(terms, limit), terms) / 2)
+  return weights.astype(terms.dtype) * half * half
 
 
 def log_size(weights: Array, like: Array) -> Array:
   """``log |w|``, and 0 where w is 0."""
-  size = jnp.abs(lax.stop_gradient(weights)).astype(like.dtype)
+  size = jnp.abs(lax.stop_gradient(weights).astype(like.dtype))
   return jnp.log(jnp.where(size == 0, 1, size))
 
 

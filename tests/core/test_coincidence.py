@@ -229,3 +229,28 @@ def test_a_distance_that_rounding_made_zero_has_no_derivative(rng):
   assert r[2, 7] == 0
   assert oracle.distances(x)[2, 7] > 0
   np.testing.assert_array_equal(with_infinity, without)
+
+
+@pytest.mark.parametrize("method", [None, "difference", "gram"])
+def test_points_that_move_together_under_an_infinite_cotangent(method):
+  """The second derivatives of losses that have none at zero: nothing is left of such a pair, in sets of any size."""
+  z = np.array([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]], np.float32)
+  for loss in (lambda x: jnp.sqrt(edm(x, method=method)).sum(), lambda x: (1 / edm(x, method=method)).sum()):
+    gradient = jax.grad(loss)
+
+    def both(x, gradient=gradient):
+      over = jax.jvp(gradient, (x,), (jnp.ones_like(x),))[1]
+      return over, jax.grad(lambda x: gradient(x).sum())(x)
+
+    for hvp in quick_jit(both)(z):
+      np.testing.assert_allclose(hvp, 0, atol=1e-6)
+
+
+def test_the_largest_numbers(rng):
+  """Equal points are at distance zero, and the differences of others overflow, without NaN."""
+  x = np.zeros((5, 9), np.float32)
+  x[:, 0] = [3e38, -3e38, 3e38, -3e38, 3e38]
+  for method in ("gram", "difference"):
+    np.testing.assert_array_equal(edm(x, method=method), np.where(x[:, None, 0] == x[None, :, 0], 0, np.inf))
+  gradient = quick_jit(jax.grad(lambda x: jnp.exp(-edm(x, method="gram")).sum()))(x)
+  np.testing.assert_array_equal(gradient, 0)

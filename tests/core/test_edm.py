@@ -9,7 +9,7 @@ import pytest
 
 import oracle
 from conftest import quick_jit
-from jax_edm import distances, edm
+from jax_edm import distances, edm, nearest, pairwise_sum
 from jax_edm._core.distance import mirrored
 
 METHODS = (None, "difference", "gram")
@@ -271,3 +271,14 @@ def test_without_compiling(rng):
   np.testing.assert_allclose(D, oracle.edm(x), rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(tangent, 2 * oracle.edm(x), rtol=1e-5, atol=1e-4)
   np.testing.assert_allclose(gradient, jax.jit(jax.grad(lambda x: distances(x).sum()))(x), atol=1e-5)
+
+
+def test_integers_of_64_bits_keep_their_digits():
+  """Time stamps, say: without 64-bit types JAX takes such an array for one of 32 bits."""
+  x = np.array([[0], [3_000_000_000], [10]])
+  expected = oracle.edm(x.astype(float))
+  for a in (x, x.astype(np.uint64)):
+    np.testing.assert_allclose(edm(a), expected, rtol=1e-6)
+    np.testing.assert_allclose(distances(a, a[:2]), np.sqrt(expected[:, :2]), rtol=1e-6)
+    np.testing.assert_array_equal(nearest(a).indices[[0, 2], 0], [2, 0])
+    np.testing.assert_allclose(pairwise_sum(lambda D: D, a), expected.sum(1), rtol=1e-6)

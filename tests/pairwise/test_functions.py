@@ -240,3 +240,11 @@ def test_array_literals_are_not_mixed_up():
       np.testing.assert_allclose(pairwise_sum(lambda D, w=w: (D * w).sum(), x), 4 * c * oracle.edm(x).sum(1), rtol=1e-6)
   finally:
     jax.config.update("jax_use_simplified_jaxpr_constants", before)
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_python_numbers_have_no_precision_of_their_own():
+  """A result of Python numbers does not widen the sum, also where 64-bit types are on."""
+  for dtype in (np.float16, np.float32, np.float64):
+    for f in (lambda D: jnp.where(D < 1, 1.0, 0.0), lambda D: 1.0):
+      assert pairwise_sum(f, np.ones((3, 2), dtype)).dtype == dtype

@@ -169,3 +169,24 @@ def test_nan_without_weight_is_seen(sums):
   x, a, w = jnp.ones((40, 2)), jnp.zeros((1, 40)).at[0, 3].set(jnp.nan), jnp.ones(40).at[3].set(0)
   out = sums.jit(lambda a, w: sums.logsumexp(lambda D, a: a - D, x, x, args=(a,), weights=w))(a, w)
   assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("pair", [(1e-37, 10), (1e-30, 1e30), (3e38, 3e38), (0, 1), (1e-20, 1e19)])
+def test_the_gradient_of_light_and_of_heavy_weights(pair, sums):
+  """``exp(f_j) / sum``, which is as large for a light weight as for a heavy one."""
+  x, y, w = jnp.zeros((1, 1)), jnp.zeros((2, 1)), np.array(pair, np.float32)
+  bar = sums.jit(jax.grad(lambda w: sums.logsumexp(lambda D: -D, x, y, weights=w)[0]))(w)
+  expected = 1 / w.astype(np.float64).sum()
+  np.testing.assert_allclose(bar, expected if expected > 1.2e-38 else 0, rtol=64 * EPS)  # exponents of up to 88
+
+
+def test_weights_that_are_integers():
+  x, y = np.zeros((1, 1), np.float32), np.zeros((2, 1), np.float32)
+  for dtype in (np.int8, np.int32):
+    least = np.iinfo(dtype).min
+    weights = np.array([1, least], dtype)
+    size, sign = pairwise_logsumexp(lambda D: 0.0 * D, x, y, weights=weights, return_sign=True)
+    np.testing.assert_allclose(size, np.log(-1.0 - float(least)), rtol=EPS)
+    np.testing.assert_array_equal(sign, -1)
+  wide = pairwise_logsumexp(lambda D: 0.0 * D, x, y, weights=np.array([3_000_000_000, 1]))
+  np.testing.assert_allclose(wide, np.log(3e9), rtol=EPS)

@@ -11,6 +11,7 @@ import oracle
 from conftest import x64
 from implementations import IMPLEMENTATIONS, in_widest, interpreted
 from implementations import sums as sums
+from jax_edm import pairwise_logsumexp, pairwise_sum
 from transformations import naive_edm, quick_jit
 
 # The reduction, the sets, the coordinates; of one set a sum without an argument of pairs is made in tiles.
@@ -185,3 +186,13 @@ def test_a_member_of_a_batch_without_any_pair_gives_nothing_to_closed_over_value
 
   gradient = quick_jit(jax.grad(total))
   np.testing.assert_allclose(gradient(1.0, x, where), gradient(1.0, x[:1], where[:1]), rtol=1e-5)
+
+
+def test_masks_of_empty_sets():
+  """As without masks: sums of nothing, and no sums."""
+  none, some, f = np.zeros((0, 3), np.float32), np.ones((5, 3), np.float32), lambda D: 1 / D
+  for reduce, nothing in ((pairwise_sum, 0), (pairwise_logsumexp, -np.inf)):
+    assert reduce(f, none, diagonal=False).shape == (0,)
+    assert reduce(f, none, some, where=np.zeros(0, bool)).shape == (0,)
+    np.testing.assert_array_equal(reduce(f, some, none, where=np.ones(5, bool)), np.full(5, nothing))
+    np.testing.assert_array_equal(reduce(f, some, none, where_y=np.ones(0, bool)), np.full(5, nothing))

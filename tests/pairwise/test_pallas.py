@@ -255,6 +255,18 @@ def test_the_platform_is_chosen_when_a_program_is_lowered():
     assert "custom_call" not in lowered(lambda x: pairwise_sum(lambda D: jnp.exp(-D), x), (x,), (platform,))
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_narrow_arguments_and_numbers_of_a_logsumexp(platform):
+  x, narrow = jax.ShapeDtypeStruct((300, 3), jnp.float32), jnp.ones(300, jnp.bfloat16)
+  for f, options in (
+    (lambda D: -D, {"weights": narrow}),
+    (lambda D, a: -D * (2 * a), {"args": (narrow[:, None],)}),
+    (lambda D: 2.0, {}),
+  ):
+    gradient = jax.grad(lambda x, f=f, options=options: fused_logsumexp(f, x, **options).sum())
+    assert "edm_scaled" in lowered(gradient, (x,), (platform,)) or platform == "cuda"
+
+
 def test_the_gradient_of_a_symmetric_matrix_is_one_sweep():
   x = jax.ShapeDtypeStruct((300, 3), jnp.float32)
   text = lowered(jax.grad(lambda x: energy(x).sum()), (x,), ("tpu",))

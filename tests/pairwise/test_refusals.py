@@ -15,6 +15,16 @@ BAD = {
     "f must be written with jax.numpy. Got .* Write jnp.exp",
     lambda x: pairwise_sum(np.exp, x),
   ),
+  "f of Python": (
+    TypeError,
+    "f must be written with jax.numpy. Got .* decides by them",
+    lambda x: pairwise_sum(lambda D: D if D > 1 else 0.0, x),
+  ),
+  "complex logsumexp": (
+    TypeError,
+    "f must return a real number. Got dtype complex64",
+    lambda x: pairwise_logsumexp(lambda D: 1j * D, x),
+  ),
   "f reduces": (TypeError, OF_PAIR, lambda x: pairwise_sum(lambda D: D.sum(1), x)),
   "f of rows": (TypeError, OF_PAIR, lambda x: pairwise_sum(lambda D: jnp.sort(D, 1), x)),
   "f adds an axis": (

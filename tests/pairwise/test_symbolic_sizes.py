@@ -133,3 +133,16 @@ def test_what_has_no_symbolic_size_says_so(name):
   message, f, shapes = REFUSED[name]
   with pytest.raises(ValueError, match=message):
     exported(f, *shapes)
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_products_in_float64(rng):
+  scope = export.SymbolicScope()
+  shape = jax.ShapeDtypeStruct(export.symbolic_shape("n, 9", scope=scope), np.float64)
+  program = export.export(jax.jit(lambda x: (edm(x), gaussian(x), nearest(x).squared)))(shape)
+  x = rng.normal(size=(20, 9)) / 3
+  entries, sums, squared = program.call(x)
+  D = oracle.edm(x)
+  np.testing.assert_allclose(entries, D, atol=1e-14)
+  np.testing.assert_allclose(sums, np.exp(-D).sum(1), rtol=1e-13)
+  np.testing.assert_allclose(squared[:, 0], np.where(np.eye(20), np.inf, D).min(1), rtol=1e-13)

@@ -83,7 +83,7 @@ def _total(
 
 def _row_max_and_total(problem: Problem, by_xla: ByXla, required: bool) -> tuple[jax.Array, jax.Array]:
   """The scale of each row, and its sum of exponentials on that scale, ``(n,)``; without derivatives."""
-  f = _compose(problem, lambda squared, *args: reductions.exponents(problem.f((), squared, args), None))
+  f = _compose(problem, lambda squared, *args: reductions.exponents(_of_pair(problem, squared, args), None))
   arrays, _, rebuild = _flatten(problem)
 
   def run(backend: Backend, arrays: Arrays) -> Arrays:
@@ -104,7 +104,7 @@ def _on_scale(problem: Problem, row_max: jax.Array) -> Problem:
 
   def term(squared: jax.Array, row_max: jax.Array, *rest: jax.Array) -> jax.Array:
     weight, args = (rest[0], rest[1:]) if weights else (None, rest)
-    terms = reductions.exponents(problem.f((), squared, args), None)
+    terms = reductions.exponents(_of_pair(problem, squared, args), None)
     # A sweep may round otherwise than the one that found the scale: at 1e30 the last digit is 1e23, whose exp is inf.
     above = terms - reductions.finite(row_max) + (0 if weight is None else reductions.log_size(weight, terms))
     above = jnp.where((above > 0) & (above < jnp.inf), above, 0)
@@ -112,7 +112,8 @@ def _on_scale(problem: Problem, row_max: jax.Array) -> Problem:
       above = jnp.where(weight == 0, 0, above)
     return reductions.weighted_exponentials(terms - lax.stop_gradient(above), weight, row_max)
 
-  scaled = replace(problem, args=(row_max[:, None], *weights, *problem.args), values=None, row_max=None)
+  args = tuple(_in_32_bits(a) for a in (row_max[:, None], *weights, *_not_none(*problem.args)))
+  scaled = replace(problem, args=args, values=None, row_max=None)
   return replace(scaled, f=_compose(scaled, term))
 
 
@@ -121,6 +122,12 @@ def _compose(problem: Problem, f: Callable[..., jax.Array]) -> PairFunction:
   with jax.enable_x64(False):
     arrays = (problem.x, *_not_none(*problem.args))
     return PairFunction.trace(problem.f.caller, f, [jax.ShapeDtypeStruct((), _in_32_bits(a).dtype) for a in arrays])[0]
+
+
+def _of_pair(problem: Problem, squared: jax.Array, args: Sequence[jax.Array]) -> jax.Array:
+  """``f``, of arguments that have 32 bits."""
+  types = [v.aval.dtype for v in problem.f.jaxpr.invars[1:]]  # type: ignore[attr-defined]
+  return problem.f((), squared, [a.astype(dtype) for a, dtype in zip(args, types, strict=True)])
 
 
 def _flatten(problem: Problem) -> tuple[list[jax.Array], list[str], Callable[[Arrays], Problem]]:

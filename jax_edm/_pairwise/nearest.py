@@ -81,7 +81,8 @@ def nearest(
   check("nearest", x, y, where, where_y, method)
   candidates: Any = x if y is None else y
   m = candidates.shape[-2] * _sharding.ring_size("nearest", axis_name)
-  _errors.count("nearest", "k", k, m - (y is None))
+  others = m - (y is None)
+  _errors.count("nearest", "k", k, max(others, 0) if known(others) else others)
   if block_size is not None:
     _errors.positive("nearest", "block_size", block_size)
   return _nearest(with_all_digits(x), with_all_digits(y), where, where_y, k, method, block_size, axis_name)

@@ -118,7 +118,7 @@ def temporaries(f, *arguments):
   return jax.jit(f).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("d", [3, 16])
+@pytest.mark.parametrize("d", [3, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_models_take_no_more_memory_than_by_autodiff(loss, d):
   """By the accounting of the compiler, and of the product form, which has no third axis."""

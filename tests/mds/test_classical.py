@@ -179,6 +179,7 @@ def test_largest_eigenvalues(rng):
   assert not np.isfinite(largest(np.full((n, n), np.nan, np.float32))[0]).any()
 
 
+@pytest.mark.slow
 def test_many_points(rng):
   """More than the limit: the points, their eigenvalues, and both modes."""
   x, g = rng.normal(size=(540, 3)), symmetric(rng, 540)

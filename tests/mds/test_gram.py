@@ -49,6 +49,7 @@ def test_edms_are_edms(n, d, rng):
   np.testing.assert_array_equal(dimension, min(d, n - 1))
 
 
+@pytest.mark.slow
 def test_an_edm_of_many_points_in_many_dimensions(rng):
   """Rounding grows with both: an eigenvalue of zero may be 50 eps of the largest here."""
   D = edm(rng.normal(size=(1700, 850)).astype(np.float32))

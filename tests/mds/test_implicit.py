@@ -14,7 +14,7 @@ from transformations import quick_jit
 CASES = {"complete": (7, 2, 0.1, 0.0, False), "weighted": (11, 2, 0.1, 0.3, True), "on a line": (8, 1, 0.02, 0.0, True)}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(c, marks=pytest.mark.slow) if c == "on a line" else c for c in CASES])
 @pytest.mark.usefixtures("double_precision")
 def test_derivative_of_the_solution(name, rng):
   """By the implicit function theorem, against central differences of solutions."""
@@ -33,6 +33,7 @@ def test_derivative_of_the_solution(name, rng):
   check_both_orders(measure, [()], 4e-5 * n)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double_precision")
 def test_what_turns_the_points_has_no_part_in_the_derivative(rng):
   """A cotangent along a rigid motion of the solution gives zero, and one that is not gives no more for it."""
@@ -46,6 +47,7 @@ def test_what_turns_the_points_has_no_part_in_the_derivative(rng):
   np.testing.assert_array_equal(of_g[w == 0], 0)
 
 
+@pytest.mark.slow
 def test_derivatives_in_float32_and_through_a_scan(rng):
   _, t, w = incomplete(rng, 10, 2, 0.05)
   c, dt = rng.normal(size=(10, 10)), symmetric(rng, 10)

@@ -57,6 +57,7 @@ def test_the_stress_never_rises(given, rng):
     assert given or before < 1e-3 * first
 
 
+@pytest.mark.slow
 def test_clusters_far_apart_are_found(rng):
   solve = jax.jit(lambda t, w: smacof(t, 2, weights=w, max_steps=2000))
   for close in CLOSE[:3]:
@@ -86,6 +87,7 @@ def test_inverse_of_weights_over_many_decades(rng):
   np.testing.assert_allclose(found, expected, atol=64 * EPS * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_diagonal_of_weights_does_not_count(rng):
   """Outside ``jit`` and inside, in values and derivatives."""
   x = rng.normal(size=(8, 2)).astype(np.float32)

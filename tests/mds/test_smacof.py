@@ -63,6 +63,7 @@ def test_steps_from_given_points_are_those_of_smacof(weighted, rng):
   assert (int(found.steps), bool(found.converged)) == (7, False)
 
 
+@pytest.mark.slow
 def test_more_starts_find_no_worse_a_minimum(rng):
   _, t, _ = incomplete(rng, 15, 4, noise=0.5, missing=0)
   one = smacof(t, 2)
@@ -116,6 +117,7 @@ def test_shortest_paths(rng):
     np.testing.assert_allclose(found, expected, rtol=n * EPS)
 
 
+@pytest.mark.slow
 def test_whatever_stands_where_an_entry_is_missing(rng):
   _, t, w = incomplete(rng, 7, 2, missing=0.2)
   w[0, 1] = w[1, 0] = 0

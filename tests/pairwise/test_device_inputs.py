@@ -31,6 +31,7 @@ from transformations import naive_edm, quick_jit
 EPS = float(np.finfo(np.float32).eps)
 
 
+@pytest.mark.slow
 def test_masks_arguments_and_values(rng):
   """What is missing holds NaN; the result is that of one device, which ``test_masks`` compares with a naive formula."""
   n, m = 96, 64

@@ -34,7 +34,7 @@ def modes(reduction, sets, block=None, outer=lambda sums: sums):
   }
 
 
-@pytest.mark.parametrize("d", [3, 16])
+@pytest.mark.parametrize("d", [3, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sets", [1, 2])
 def test_memory(sets, d):
   for name, f in modes(pairwise_sum, sets).items():

@@ -40,7 +40,9 @@ def everything(dtype, d, rng):
   return lambda x: ([f(x) for f in functions], gradient(x), jax.jvp(gradient, (x,), (x,))[1]), x
 
 
-@pytest.mark.parametrize(("dtype", "d"), [("bfloat16", 20), ("float32", 3), ("int32", 3)])
+@pytest.mark.parametrize(
+  ("dtype", "d"), [("bfloat16", 20), pytest.param("float32", 3, marks=pytest.mark.slow), ("int32", 3)]
+)
 def test_strict_modes(dtype, d, rng):
   run, x = everything(jnp.dtype(dtype), d, rng)
   expected = program(run, x)

@@ -64,11 +64,13 @@ def _matrix_layout(sheet: Sheet) -> Layout:
     header = any(map(is_text, row[1:])) or (row[0] == "" and width == max(widths))
     return Layout(header, header or is_text(column[-1]))
   if width == 1:
-    return Layout(is_text(row[0]) or (not is_condensed(lines) and is_condensed(lines - 1)), False)
+    # A Series of pandas has the header 0.
+    return Layout(is_text(row[0]) or (row[0] == "0" and not is_condensed(lines) and is_condensed(lines - 1)), False)
   if lines == width:
     labelled = _is_labelled(row, column)
     return Layout(labelled, labelled)
   if lines == width + 1 or width == lines + 1:
+    _check_are_labels(sheet, row if lines > width else column)
     return Layout(lines > width, width > lines)
   header = any(map(is_text, row[1:])) or row[0] == ""
   return Layout(header, any(map(is_text, column[1:])) or (header and row[0] == ""))
@@ -121,11 +123,19 @@ def _check_not_distances(sheet: Sheet, values: np.ndarray) -> None:
     raise error(sheet.path, "it must be clear whether the first row and column are labels", got, advice)
 
 
+def _check_are_labels(sheet: Sheet, cells: list[str]) -> None:
+  """Fractions beside a square matrix may be distances of one point more."""
+  fractions = [cell for cell in cells if not (is_text(cell) or is_missing(cell) or cell.isdigit())]
+  if fractions:
+    advice = "Delete them, or add what is missing in the other direction"
+    raise error(sheet.path, "it must be clear whether a line of its own holds labels", f"{fractions[0]}, ...", advice)
+
+
 def _check_first_line(sheet: Sheet) -> None:
-  """Whole numbers above fractions may be the columns of a DataFrame, or a point."""
+  """The numbers 0, 1, ... may be the columns of a DataFrame, or a point."""
   row, below = sheet.first_row, sheet.first_column[1:]
-  if len(row) > 1 and len(below) > 1 and counts(row) and not any(map(str.isdigit, below)):
-    got = f"{', '.join(row[:3])}{', ...' if len(row) > 3 else ''} above fractions"
+  if len(row) > 1 and len(below) > 1 and counts(row):
+    got = f"{', '.join(row[:3])}{', ...' if len(row) > 3 else ''}"
     advice = "Delete it if it is a header, or write 0.0 for 0 if it is a point"
     raise error(sheet.path, "it must be clear whether the first line is a point", got, advice)
 

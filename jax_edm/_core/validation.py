@@ -67,7 +67,7 @@ def distances(function: str, name: str, matrix: Any, weights: Any = None) -> Non
   values, dtype = np.asarray(matrix, np.float64), promoted(matrix, float)
   if weights is not None:
     values = np.where(np.asarray(weights) != 0, values, 0)
-  advice = f"Where {name} is not known pass weights=, 0 there"
+  advice = f"Where {name} is not known, smacof takes weights=, 0 there"
   _no_entry(function, values, ~np.isfinite(values), f"{name} must be finite", advice)
   negative = values < -rounding(values, dtype)
   _no_entry(function, values, negative, f"{name} must not be negative", "Set negative entries to 0")

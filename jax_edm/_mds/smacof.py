@@ -124,11 +124,20 @@ def _smacof(
 ) -> SMACOFResult:
   def one_matrix(t: jax.Array, w: Weights, initial: jax.Array | None) -> SMACOFResult:
     t, w = stress.symmetrized(t, w)
+    # In units that are powers of two no square vanishes or overflows, and no digit changes.
+    known = jnp.abs(t) if w is None else jnp.where(w == 0, 0, jnp.abs(t))
+    unit, of_weights = stress.positive(stress.power_of_two(known.max())), jnp.ones((), t.dtype)
+    t, initial = t / unit, None if initial is None else initial / unit
+    if w is not None:
+      of_weights = stress.positive(stress.power_of_two(w.max()))
+      w = w / of_weights
     # Without the barrier XLA transposes the matrices anew in every pass over them.
     fixed_t, fixed_w, start = lax.optimization_barrier(lax.stop_gradient((t, w, initial)))
     found = search(fixed_t, fixed_w, start, key, dim, restarts, max_steps, tolerance)
     x = implicit.stationary(lax.stop_gradient(found.points), t, w)
-    return found._replace(points=x, stress=stress.raw_stress(x, t, w))
+    sigma, points = stress.raw_stress(x, t, w) * unit * unit * of_weights, x * unit
+    is_finite = jnp.isfinite(sigma) & jnp.isfinite(points).all()
+    return found._replace(points=points, stress=sigma, converged=found.converged & is_finite)
 
   return SMACOFResult(*map_matrices(one_matrix, (target, weights, initial), "(p,q),(),(),()"))
 
@@ -160,7 +169,7 @@ def search(
   found = jax.vmap(run)(starts(t, w, initial, key, wide, restarts), is_initial)
   best = jnp.argmin(jnp.where(jnp.isnan(found.stress), jnp.inf, found.stress))
   found = SMACOFResult(*(a[best] for a in found))
-  return found._replace(converged=found.converged & is_placed(found.points, t, w))
+  return found._replace(converged=found.converged & is_placed(found.points, t, w) & ~jnp.isnan(tolerance))
 
 
 def starts(t: jax.Array, w: Weights, initial: Any, key: Any, wide: int, restarts: int) -> jax.Array:
@@ -223,7 +232,8 @@ def is_placed(x: jax.Array, t: jax.Array, w: Weights) -> jax.Array:
   not_negative = t.min() >= -(float(jnp.finfo(t.dtype).eps) ** 0.5) * t.max()
   # Points that all coincide do not move, but are a minimum only for distances that are all zero.
   apart = (x != x[0]).any() | (t == 0).all()
-  return apart & not_negative & jnp.isfinite(x).all() & is_connected(w)
+  of_weights = jnp.ones((), bool) if w is None else (w >= 0).all()
+  return apart & not_negative & of_weights & jnp.isfinite(x).all() & is_connected(w)
 
 
 def is_connected(w: Weights) -> jax.Array:

@@ -278,9 +278,10 @@ def ratio(t: jax.Array, D: jax.Array) -> jax.Array:
 
 
 def args_of_pairs(t: jax.Array, w: Weights) -> tuple[jax.Array, ...]:
-  """The targets, and the weights if there are any. A target without a weight must be finite: 0 * NaN is NaN."""
-  # One that is finite stays: the derivative with respect to its weight depends on it.
-  return (t,) if w is None else (jnp.where((w == 0) & ~jnp.isfinite(t), 0, t), w)
+  """The targets, and the weights if there are any. A target without a weight must have a square: 0 * NaN is NaN."""
+  # One that has stays: the derivative with respect to its weight depends on it.
+  largest = float(jnp.finfo(t.dtype).max) ** 0.5 / 16
+  return (t,) if w is None else (jnp.where((w == 0) & ~(jnp.abs(t) < largest), 0, t), w)
 
 
 def symmetrized(t: jax.Array, w: Weights) -> tuple[jax.Array, Weights]:

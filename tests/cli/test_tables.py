@@ -173,6 +173,7 @@ def test_an_index_that_may_be_a_coordinate_must_be_declared(tmp_path):
 def test_points_with_a_mistake_are_refused(tmp_path):
   cases = {
     "columns or a point": (pd.DataFrame(X).to_csv(index=False), "whether the first line is a point"),
+    "columns or a point of integers": ("0,1\n3,4\n5,6\n8,9\n", "whether the first line is a point"),
     "a mistake in the first line": ("0.5,1.2.3\n1,2\n3,4\n", "'1.2.3' in line 1"),
     "a mistake in the first column": ("0.5,1\n1.2.3,4\n3,4\n", "'1.2.3' in line 2"),
     "missing": ("1,2\n,3\n", "must be finite. Got nan in row 2, column 1"),
@@ -183,4 +184,20 @@ def test_points_with_a_mistake_are_refused(tmp_path):
   for name, (text, expected) in cases.items():
     with pytest.raises(UserError) as refused:
       read(tmp_path / "x.csv", text, files.read_points)
+    assert expected in str(refused.value), name
+
+
+def test_a_line_too_much_is_no_header(tmp_path):
+  """What cannot be labels is not dropped in silence."""
+  cases = {
+    "a condensed column with one number too many": ("9.25\n3\n4\n5\n5\n4\n3\n", "square matrix. Got 7 x 1 entries"),
+    "a line of fractions above a matrix": (
+      "9.5,2.25,1.5\n0,3,4\n3,0,5\n4,5,0\n",
+      "whether a line of its own holds labels. Got 9.5",
+    ),
+    "a column of fractions beside a matrix": ("9.5,0,3,4\n2.25,3,0,5\n1.5,4,5,0\n", "holds labels. Got 9.5"),
+  }
+  for name, (text, expected) in cases.items():
+    with pytest.raises(UserError) as refused:
+      read(tmp_path / "x.csv", text)
     assert expected in str(refused.value), name

@@ -126,7 +126,10 @@ BAD_VALUES = {
   "asymmetric": (r"{} must be symmetric. Got 3 at \(1, 2\) and .* at \(2, 1\)", changed(D, 3, (1, 2))),
   "diagonal": (r"{} must have a zero diagonal. Got 3 at \(2, 2\)", changed(D, 3, (2, 2))),
   "negative": (r"{} must not be negative. Got -1 at \(0, 1\)", changed(D, -1, (0, 1), (1, 0))),
-  "NaN": (r"{} must be finite. Got nan at \(0, 1\). Where .* pass weights=", changed(D, np.nan, (0, 1), (1, 0))),
+  "NaN": (
+    r"{} must be finite. Got nan at \(0, 1\). Where .* smacof takes weights=",
+    changed(D, np.nan, (0, 1), (1, 0)),
+  ),
   "of a batch": (r"Got inf at \(0, 1\) of matrix 1", np.stack([D, changed(D, np.inf, (0, 1), (1, 0))])),
 }
 

@@ -117,6 +117,40 @@ def test_shortest_paths(rng):
     np.testing.assert_allclose(found, expected, rtol=n * EPS)
 
 
+def test_units_and_missing_targets_of_any_size(rng):
+  """The stress, relative to the units; what is missing may be the largest number."""
+  x = rng.normal(size=(12, 2))
+  t = oracle.distances(x) * (1 + 0.1 * rng.random((12, 12)))
+  t, w = (t + t.T) / 2, np.ones((12, 12), np.float32)
+  w[0, 1] = w[1, 0] = 0
+
+  def fit(unit, missing, of_weights):
+    given = (t * unit).astype(np.float32)
+    given[0, 1] = given[1, 0] = missing
+    found = smacof(given, 2, weights=w * np.float32(of_weights))
+    assert bool(found.converged)
+    by_definition = stress_by_definition(np.asarray(found.points, np.float64) / unit, t, w)
+    np.testing.assert_allclose(float(found.stress) / unit**2 / of_weights, by_definition, rtol=2**10 * EPS)
+    return by_definition
+
+  expected = fit(1.0, 0.0, 1.0)
+  for unit, missing, of_weights in ((1, 3e38, 1), (1e-17, 1e-17, 1), (1e17, np.nan, 1), (1, 1, 1e-36), (1, 1, 1e36)):
+    np.testing.assert_allclose(fit(unit, missing, of_weights), expected, rtol=1e-3)
+  large = np.where(w == 0, np.float32(1e30), t.astype(np.float32))
+  value, bar = jax.value_and_grad(lambda x: stress(x, large, weights=w, normalized=True))(x.astype(np.float32))
+  np.testing.assert_allclose(value, stress(x.astype(np.float32), t.astype(np.float32), weights=w, normalized=True))
+  assert np.isfinite(bar).all()
+
+
+def test_what_only_jit_lets_in_has_not_converged(rng):
+  t = oracle.distances(rng.normal(size=(8, 2))).astype(np.float32)
+  fit = jax.jit(lambda t, w, tolerance: smacof(t, 2, weights=w, tolerance=tolerance).converged)
+  ones = np.ones((8, 8), np.float32)
+  assert bool(fit(t, ones, 1e-6))
+  for w, tolerance in ((-ones, 1e-6), (ones - 2 * np.eye(8, dtype=np.float32)[::-1], 1e-6), (ones, np.nan)):
+    assert not bool(fit(t, w, tolerance))
+
+
 @pytest.mark.slow
 def test_whatever_stands_where_an_entry_is_missing(rng):
   _, t, w = incomplete(rng, 7, 2, missing=0.2)

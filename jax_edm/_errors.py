@@ -159,6 +159,12 @@ def one_number(function: str, value: Any) -> jax.Array:
   return value
 
 
+def real_number(function: str, dtype: Any) -> None:
+  """What ``f`` returns, where it is an exponent."""
+  if jnp.issubdtype(dtype, jnp.complexfloating):
+    raise type_error(function, "f must return a real number", f"dtype {dtype}", "Take the real part")
+
+
 def not_of_a_pair(function: str, got: str) -> TypeError:
   expected = "f must return one number for each pair, of its squared distance and of its entry of each of args"
   advice = "Take sums over points with values=, or outside, and pass arrays of points or pairs in args="

@@ -230,21 +230,16 @@ def _request(
   x, y = with_all_digits(x), with_all_digits(y)
   (n, d), m = x.shape[-2:], (x if y is None else y).shape[-2]
   is_sum = isinstance(reduction, Sum)
-  values, batch = _errors.values(
-    caller, "values" if is_sum else "weights", data.values if is_sum else with_all_digits(data.values), m, batch, is_sum
-  )
+  name, values = ("values", data.values) if is_sum else ("weights", with_all_digits(data.values))
+  values, batch = _errors.values(caller, name, values, m, batch, columns=is_sum)
   devices = _sharding.ring_size(caller, axis_name)
   args, batch = _errors.args(caller, data.args, batch, (n, m), m * devices)
   result, compute = dtypes(x, *([] if y is None else [y]))
   form = choose_form(method, blocked.TYPICAL, blocked.TYPICAL, d)
   points = point_sets(x, y, data.where, data.where_y, form, compute)
   function, closed_over, closed = _pair_function(caller, f, points, args, implementation)
-  if (
-    not is_sum
-    and not isinstance(function, UntracedPairFunction)
-    and jnp.issubdtype(function.dtype, jnp.complexfloating)
-  ):
-    raise _errors.type_error(caller, "f must return a real number", f"dtype {function.dtype}", "Take the real part")
+  if not is_sum and not isinstance(function, UntracedPairFunction):
+    _errors.real_number(caller, function.dtype)
   columns = is_sum and values is not None and values.ndim > 1
   problem = Problem(
     **{field.name: getattr(points, field.name) for field in fields(points)},
@@ -258,16 +253,11 @@ def _request(
   )
   # Seen before a device has one row, or one column.
   travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m != 1 or devices > 1) for a in args)
-  by = implementation
-  if by is None and axis_name is None and block_size is None and _kernels_win(problem):
-    by = "pallas"
-  if by is None or any(0 in a.shape for a in problem.leaves()[0]):  # where there is nothing to do
-    by = "xla"
+  by = _implementation(problem, implementation, block_size is None and axis_name is None)
+  plan = Plan(caller, block_size, axis_name, by, implementation is not None, travels, closed)
   # A program is kept where it will be found again, and holds nothing of a trace around it.
   lost = isinstance(function, UntracedPairFunction) or function.holds_functions or _is_traced()
-  out = (_reduce if lost else _compiled_reduce)(
-    problem, reduction, Plan(caller, block_size, axis_name, by, implementation is not None, travels, closed)
-  )
+  out = (_reduce if lost else _compiled_reduce)(problem, reduction, plan)
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out
 
 
@@ -291,18 +281,19 @@ def _pair_function(
       return *PairFunction.trace(caller, f, scalars), closed
 
 
-def _kernels_win(problem: Problem) -> bool:
-  """On a GPU, by far (docs/kernels.md); where one cannot be made, and where pairs are few, XLA does the work."""
+def _implementation(problem: Problem, asked: Implementation | None, may_choose: bool) -> Implementation:
+  """What computes the problem: XLA where there is nothing to do; and a kernel, unasked, where it wins.
+
+  That is on a GPU, by far (docs/kernels.md); where no kernel can be made, XLA does the work then.
+  """
+  if any(0 in a.shape for a in problem.leaves()[0]):
+    return "xla"
+  if asked is not None or not may_choose or jax.default_backend() != "gpu":
+    return asked or "xla"
   (n, d), m = problem.x.shape[-2:], problem.y.shape[-2]
-  if (
-    jax.default_backend() != "gpu"
-    or not known(n, m)
-    or n * m < LEAST_PAIRS
-    or d > MOST_COORDINATES
-    or jax.config.read("jax_enable_x64")
-  ):
-    return False
-  return not _sharding.on_a_mesh(*problem.leaves()[0])
+  many = known(n, m) and n * m >= LEAST_PAIRS and d <= MOST_COORDINATES
+  in_32_bits = not jax.config.read("jax_enable_x64")
+  return "pallas" if many and in_32_bits and not _sharding.on_a_mesh(*problem.leaves()[0]) else "xla"
 
 
 def _is_traced() -> bool:

@@ -89,6 +89,7 @@ def test_suffixes_in_capitals(tmp_path):
   np.testing.assert_allclose(np.loadtxt(tmp_path / "M.CSV", delimiter=","), np.load(tmp_path / "M.NPY"), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_smacof_says_whether_it_converged(tmp_path, capsys):
   d = np.abs(matrix() + np.random.default_rng(0).normal(size=(6, 6)))
   file = saved(tmp_path / "d.npy", np.triu(d, 1) + np.triu(d, 1).T)
@@ -103,6 +104,7 @@ def test_smacof_says_whether_it_converged(tmp_path, capsys):
   assert "7/7" in captured.err
 
 
+@pytest.mark.slow
 def test_weights_say_which_distances_count(tmp_path, fewer_steps):
   """One distance is wrong, and a weight near zero, or zero, corrects it."""
   d = matrix()

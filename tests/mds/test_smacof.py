@@ -75,6 +75,7 @@ def test_more_starts_find_no_worse_a_minimum(rng):
   assert many.stress < bad.stress
 
 
+@pytest.mark.slow
 def test_inside_jit_the_flags_tell(rng):
   x, t, w = incomplete(rng, 8, 2, 0, 0)
   run = jax.jit(lambda t, w, x: smacof(t, 2, weights=w, initial=x, key=jax.random.key(0), restarts=2).converged)

@@ -81,7 +81,7 @@ def test_a_matrix_over_two_axes(d, kind, rng):
 
 
 @either_kind
-@pytest.mark.parametrize("f", [gaussian, soft_minimum], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("f", [gaussian, pytest.param(soft_minimum, marks=pytest.mark.slow)], ids=lambda f: f.__name__)
 def test_a_ring_permutes_blocks_and_nothing_else(f, kind, rng):
   n, m, d, mesh = 1024, 768, 16, mesh_of(kind)
   x, y = (put(rng.normal(size=(k, d)).astype("f"), mesh, "i") for k in (n, m))

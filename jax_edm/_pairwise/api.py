@@ -282,10 +282,7 @@ def _pair_function(
 
 
 def _implementation(problem: Problem, asked: Implementation | None, may_choose: bool) -> Implementation:
-  """What computes the problem: XLA where there is nothing to do; and a kernel, unasked, where it wins.
-
-  That is on a GPU, by far (docs/kernels.md); where no kernel can be made, XLA does the work then.
-  """
+  """What computes the problem: XLA where there is nothing to do; unasked, a kernel on a GPU (docs/kernels.md)."""
   if any(0 in a.shape for a in problem.leaves()[0]):
     return "xla"
   if asked is not None or not may_choose or jax.default_backend() != "gpu":

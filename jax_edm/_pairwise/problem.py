@@ -62,6 +62,11 @@ class PairFunction:
     """What it does, by name."""
     return tuple(dict.fromkeys(_operations(self.jaxpr.eqns)))
 
+  def converted(self, args: Sequence[Array]) -> list[Array]:
+    """Arguments of the types of which ``f`` was traced; it closes over nothing."""
+    types = [v.aval.dtype for v in self.jaxpr.invars[1:]]  # type: ignore[attr-defined]
+    return [a.astype(dtype) for a, dtype in zip(args, types, strict=True)]
+
   def __call__(self, closed_over: Sequence[Array], squared: Array, args: Sequence[Array]) -> Array:
     """Of one pair."""
     return jnp.asarray(jaxpr_as_fun(ClosedJaxpr(self.jaxpr, ()))(*closed_over, squared, *args)[0], self.dtype)

@@ -126,8 +126,7 @@ def _compose(problem: Problem, f: Callable[..., jax.Array]) -> PairFunction:
 
 def _of_pair(problem: Problem, squared: jax.Array, args: Sequence[jax.Array]) -> jax.Array:
   """``f``, of arguments that have 32 bits."""
-  types = [v.aval.dtype for v in problem.f.jaxpr.invars[1:]]  # type: ignore[attr-defined]
-  return problem.f((), squared, [a.astype(dtype) for a, dtype in zip(args, types, strict=True)])
+  return problem.f((), squared, problem.f.converted(args))
 
 
 def _flatten(problem: Problem) -> tuple[list[jax.Array], list[str], Callable[[Arrays], Problem]]:

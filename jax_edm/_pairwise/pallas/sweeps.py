@@ -128,9 +128,7 @@ class _Tiles:
 
   def f(self, squared: Array, *args: Array) -> Array:
     f = self.problem.f
-    dtypes = [v.aval.dtype for v in f.jaxpr.invars[1:]]  # type: ignore[attr-defined]
-    args = tuple(a.astype(dtype) for a, dtype in zip(args, dtypes, strict=True))
-    return f.of_block((), squared, args).astype(jnp.float32)
+    return f.of_block((), squared, f.converted(args)).astype(jnp.float32)
 
   def read(self, refs: TileReferences) -> list[Array]:
     """D, and a tile of each argument; they may hold anything where a point does not exist."""

@@ -55,7 +55,7 @@ def weights(function: str, weights: Any, name: str, matrix: Any) -> None:
     raise error(function, f"weights must have one entry for each entry of {name}", got, advice)
   _errors.leading(function, "weights", weights.shape[:-2], matrix.shape[:-2])
   if is_concrete(weights):
-    w = np.asarray(weights, np.float64)
+    w = _floating(weights)
     _no_entry(function, w, ~np.isfinite(w) | (w < 0), "weights must be finite and not negative", "0 means missing")
     _symmetric(function, "weights", w, promoted(weights, float), "Use weights + weights.T")
 
@@ -64,7 +64,7 @@ def distances(function: str, name: str, matrix: Any, weights: Any = None) -> Non
   """Values of (squared) distances. Where their weight is not 0: finite, not negative, symmetric, zero diagonal."""
   if not is_concrete(matrix, weights):
     return
-  values, dtype = np.asarray(matrix, np.float64), promoted(matrix, float)
+  values, dtype = _floating(matrix), promoted(matrix, float)
   if weights is not None:
     values = np.where(np.asarray(weights) != 0, values, 0)
   advice = f"Where {name} is not known, smacof takes weights=, 0 there"
@@ -78,7 +78,7 @@ def symmetric_zero_diagonal(function: str, name: str, matrix: Any, dtype: Any = 
   """Values of a symmetric matrix with a zero diagonal, as far as the precision of ``dtype`` (its own) allows."""
   if not is_concrete(matrix):
     return
-  values, dtype = np.asarray(matrix, np.float64), promoted(matrix, float) if dtype is None else dtype
+  values, dtype = _floating(matrix), promoted(matrix, float) if dtype is None else dtype
   wrong = np.eye(values.shape[-1], dtype=bool) & ~(np.abs(values) <= rounding(values, dtype))
   advice = "Check that rows and columns list the same points"
   _no_entry(function, values, wrong, f"{name} must have a zero diagonal", advice)
@@ -118,6 +118,11 @@ def is_concrete(*arrays: Any) -> bool:
   return not any(isinstance(a, jax.core.Tracer) for a in arrays)
 
 
+def _floating(matrix: Any) -> np.ndarray:
+  """The values of a matrix in float32, if that is its type, or in float64: NumPy knows no bfloat16."""
+  return np.asarray(matrix, np.float32 if matrix.dtype == np.float32 else np.float64)
+
+
 def rounding(values: np.ndarray, dtype: Any) -> np.ndarray:
   """How far from zero an entry may be that computation in ``dtype``, or in a similar precision, should make zero."""
   finite = np.where(np.isfinite(values), np.abs(values), 0)
@@ -126,7 +131,7 @@ def rounding(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _symmetric(function: str, name: str, values: np.ndarray, dtype: Any, advice: str) -> None:
   transposed = values.swapaxes(-1, -2)
-  with np.errstate(invalid="ignore"):  # infinity minus infinity
+  with np.errstate(invalid="ignore", over="ignore"):  # infinity minus infinity
     near = np.abs(values - transposed) <= rounding(values, dtype)
   wrong = ~(near | (values == transposed) | (np.isnan(values) & np.isnan(transposed)))
   _no_entry(function, values, wrong, f"{name} must be symmetric", advice, both=True)

@@ -21,7 +21,7 @@ from jax_edm._mds.sylvester import principal_points
 from jax_edm._typing import ArrayLike
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
-PATH_BLOCK = 16  # points that shortest paths may pass from one loop over the matrix to the next
+PATH_BLOCK = 32  # points that shortest paths may pass from one loop over the matrix to the next
 
 State = tuple[jax.Array, Any, Any]  # points, the steps so far, and whether the last of them still moved the points
 
@@ -209,13 +209,16 @@ def shortest_path_completion(t: jax.Array, w: Weights) -> jax.Array:
   paths = jnp.where(jnp.eye(n, dtype=bool), 0, jnp.where(w == 0, jnp.inf, t))
   block = min(PATH_BLOCK, n)
 
+  def shorter(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(b < a, b, a)  # one instruction of a CPU; jnp.minimum looks for NaN, too
+
   def admit(b: jax.Array, paths: jax.Array) -> jax.Array:
     start = jnp.minimum(b * block, n - block)  # a point may be admitted twice
     rows = lax.dynamic_slice_in_dim(paths, start, block)
     for k in range(block):
-      rows = jnp.minimum(rows, lax.dynamic_index_in_dim(rows, start + k, 1) + rows[k])
+      rows = shorter(rows, lax.dynamic_index_in_dim(rows, start + k, 1) + rows[k])
     through = (row[:, None] + row for row in lax.optimization_barrier(rows))
-    return reduce(jnp.minimum, through, paths)
+    return reduce(shorter, through, paths)
 
   return lax.fori_loop(0, -(-n // block), admit, paths)
 

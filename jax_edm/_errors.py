@@ -195,15 +195,18 @@ def args(
       raise type_error(function, f"args[{i}] must be an array or a number", type(value).__name__, advice)
     if not isinstance(value, PYTHON_NUMBERS):
       array(function, f"args[{i}]", value, NUMBERS)
-    value = jnp.asarray(value)
+    value = as_array(value)
     try:
-      own = shape if value.shape[-2:] != (shape[0], everywhere) else (shape[0], everywhere)
+      # A device has all columns of its rows, but only its own part of what belongs to points of y.
+      of_pairs = value.shape[-2:-1] == shape[:1] != (1,) and value.shape[-1:] != (1,)
+      own = (shape[0], everywhere) if of_pairs or value.shape[-2:] == (shape[0], everywhere) else shape
       fits = lax.broadcast_shapes(value.shape[-2:], own) == own
       batch = lax.broadcast_shapes(value.shape[:-2], batch)
     except (TypeError, ValueError):
       fits = False
     if not fits:
       expected, got = f"args[{i}] must broadcast to the shape of the matrix", f"{value.shape} for {(*batch, *shape)}"
+      got += f" on a device, and {everywhere} columns on all" if everywhere != shape[1] else ""
       advice = "Give it (n, 1) for what belongs to points of x, (1, m) for points of y, (n, m) for pairs"
       raise error(function, expected, got, advice)
     out.append(value.reshape((1,) * max(2 - value.ndim, 0) + value.shape))
@@ -224,7 +227,15 @@ def values(function: str, name: str, value: Any, m: int, batch: Batch, columns: 
     )
     expected = f"{name} must have the shape {shapes} for each point that is summed over"
     raise error(function, expected, f"{value.shape} for {m} points", advice)
-  return jnp.asarray(value), leading(function, name, value.shape[:-axes], batch)
+  return as_array(value), leading(function, name, value.shape[:-axes], batch)
+
+
+def as_array(value: Any) -> jax.Array:
+  """Integers that JAX would wrap to 32 bits become floating-point numbers."""
+  whole = isinstance(value, int) or (isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "iu")
+  if whole and not jax.config.read("jax_enable_x64") and np.abs(np.asarray(value, float)).max(initial=0) >= 2**31:
+    value = np.asarray(value, float)
+  return jnp.asarray(value)
 
 
 def integer(function: str, name: str, value: Any) -> None:

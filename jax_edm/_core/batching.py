@@ -42,7 +42,7 @@ def map_batch(function: Callable[..., Any], arrays: Sequence[Any], ranks: Sequen
   # Of as many leading axes each, because JAX may be told to add none by itself (``jax_numpy_rank_promotion``).
   leading = max(a.ndim - rank for a, rank in zip(leaves, own, strict=True))
   leaves = [a.reshape((1,) * (leading + rank - a.ndim) + a.shape) for a, rank in zip(leaves, own, strict=True)]
-  axes = [",".join(f"a{i}{j}" for j in range(rank)) for i, rank in enumerate(own)]
+  axes = [",".join(f"a{i}_{j}" for j in range(rank)) for i, rank in enumerate(own)]
   mapped = jnp.vectorize(
     lambda *arrays: function(*jax.tree.unflatten(structure, arrays)),
     signature=",".join(f"({a})" for a in axes) + "->" + results,

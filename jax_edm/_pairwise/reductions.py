@@ -10,6 +10,7 @@ from jax import lax
 
 from jax_edm._core import distance
 from jax_edm._core.batching import promoted
+from jax_edm._core.operations import FEW, product, row_sums
 
 Array = jax.Array
 Maybe = jax.Array | None
@@ -35,13 +36,23 @@ class Sum:
   linear: ClassVar[bool] = True
 
   def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
-    return distance.dot(*_factors(block, pair_mask, values, 1))
+    block = _masked(block, pair_mask)
+    if values is None:
+      return row_sums(*wide(block))
+    block, values = wide(block, values)
+    if values.ndim == 1:
+      return row_sums(block * values[None, :])
+    if values.shape[1] < FEW:
+      return jnp.stack([row_sums(block * v[None, :]) for v in values.T], 1)
+    return product(block, values, 1, 0)
 
   def of_columns(self, block: Array, pair_mask: Maybe, values: Maybe) -> Array:
     """``sum_i f_ij v_i``: as ``(values' block)'``, which is faster on a CPU (``distance.transposed``)."""
-    block, values = _factors(block, pair_mask, values, 0)
-    sums = distance.dot(values.T, block)
-    return sums if values.ndim == 1 else distance.transposed(sums)
+    ones = jnp.ones(block.shape[0], block.dtype)
+    block, values = wide(_masked(block, pair_mask), ones if values is None else values)
+    columns = values if values.ndim == 2 else values[:, None]
+    sums = product(columns, block, 0, 0)
+    return sums[0] if values.ndim == 1 else distance.transposed(sums)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class RowMax:
   linear: ClassVar[bool] = False
 
   def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
-    terms = lax.stop_gradient(exponents(block, pair_mask))
+    terms = lax.stop_gradient(exponents(block, pair_mask, values))
     if values is not None:  # a term without weight must not set the scale
       weights = values[None, :]
       terms = jnp.where(weights == 0, lowest(terms), terms + log_size(weights, terms))
@@ -67,7 +78,7 @@ class ScaledTotal:
   def of_block(self, block: Array, pair_mask: Maybe, values: Maybe, row_max: Maybe = None) -> Array:
     assert row_max is not None
     weights = None if values is None else values[None, :]
-    return weighted_exponentials(exponents(block, pair_mask), weights, row_max[:, None]).sum(1)
+    return weighted_exponentials(exponents(block, pair_mask, values), weights, row_max[:, None]).sum(1)
 
 
 @dataclass(frozen=True)
@@ -108,9 +119,9 @@ def log_size(weights: Array, like: Array) -> Array:
   return jnp.log(jnp.where(size == 0, 1, size))
 
 
-def exponents(block: Array, pair_mask: Maybe) -> Array:
-  """Of float32 at least; the lowest number for what does not exist, and in the place of minus infinity."""
-  block = block.astype(promoted(block.dtype, float, jnp.float32))
+def exponents(block: Array, pair_mask: Maybe, weights: Maybe = None) -> Array:
+  """Of float32 at least, and as wide as the weights; the lowest number for what does not exist, and for -inf."""
+  block = block.astype(promoted(block.dtype, float, jnp.float32, *([] if weights is None else [weights])))
   if pair_mask is not None:
     block = jnp.where(pair_mask, block, -jnp.inf)
   # XLA computes f twice, for the maximum and for the exponents. Left to itself it fuses the last product of f and the
@@ -128,11 +139,8 @@ def finite(row_max: Array) -> Array:
   return jnp.where((row_max > lowest(row_max)) & (row_max < jnp.inf), row_max, 0)
 
 
-def _factors(block: Array, pair_mask: Maybe, values: Maybe, axis: int) -> list[Array]:
-  if pair_mask is not None:
-    block = jnp.where(pair_mask, block, jnp.zeros_like(block))
-  # A product with ones, not a sum: a CPU vectorises it, and makes the block once for a sum of rows and one of columns.
-  return wide(block, jnp.ones(block.shape[axis], block.dtype) if values is None else values)
+def _masked(block: Array, pair_mask: Maybe) -> Array:
+  return block if pair_mask is None else jnp.where(pair_mask, block, jnp.zeros_like(block))
 
 
 def wide(*arrays: Array) -> list[Array]:

@@ -297,6 +297,19 @@ def test_a_ring_with_one_point_on_each_device_of_a_shard_map(rng):
   np.testing.assert_allclose(quick_jit(inside)(x, a), (np.exp(-oracle.edm(x)) * a).sum(1), rtol=1e-5)
 
 
+def test_pairs_of_a_ring_need_the_columns_of_all_devices():
+  """Those of the points of one device would be taken for the points of every other."""
+  x, a = jnp.ones((16, 3)), jnp.ones((16, 16))
+  inside = jax.shard_map(
+    lambda x, a: pairwise_sum(lambda D, a: a, x, args=(a[:, :2],), axis_name="i"),
+    mesh=mesh_of(AxisType.Auto),
+    in_specs=(P("i"), P("i")),
+    out_specs=P("i"),
+  )
+  with pytest.raises(ValueError, match=r"Got \(2, 2\) for \(2, 2\) on a device, and 16 columns on all"):
+    inside(x, a)
+
+
 @either_kind
 @pytest.mark.parametrize("names", [("i", "j"), ("j", "i")])
 def test_a_ring_over_two_axes_in_either_order(names, kind, rng):

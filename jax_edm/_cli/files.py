@@ -69,32 +69,28 @@ def check_suffix(who: object, path: Path) -> None:
 
 
 def _read_matrix(path: Path, what: str) -> tuple[np.ndarray, list[str] | None]:
-  values, labels = _read(path, matrix=True)
-  n, columns = values.shape
-  if n != columns:
-    advice = "Save the whole matrix, a triangle with its diagonal, or the condensed form as one column"
-    raise error(path, f"{what} must form a square matrix", f"{n} x {columns} entries", advice)
+  values, labels = _read(path, what=what)
   return values, labels
 
 
-def _read(path: Path, index: bool | None = None, matrix: bool = False) -> tuple[np.ndarray, list[str] | None]:
-  """Real numbers, float64, NaN where an entry is missing, and the labels of the rows."""
+def _read(path: Path, index: bool | None = None, what: str = "") -> tuple[np.ndarray, list[str] | None]:
+  """Real numbers, float64, NaN where an entry is missing, and labels of the rows; a square matrix of ``what``."""
   check_suffix(path, path)
   try:
     if path.suffix.lower() == ".npy":
       if index is not None:
         raise error("--index", "it is for tables of text", repr(path.name), "Leave it out")
-      return _read_npy(path, matrix), None
+      return _read_npy(path, what), None
     from jax_edm._cli import layout, tables  # here, because only text needs pandas
 
-    sheet = tables.read_sheet(path)
-    table = layout.matrix(sheet) if matrix else layout.points(sheet, index)
+    if what:
+      return tables.read(path, lambda sheet: layout.matrix(sheet, what))
+    return tables.read(path, lambda sheet: layout.points(sheet, index))
   except OSError as problem:
     raise error(path, "the file must be readable", problem.strerror or str(problem), "Check the path") from problem
-  return _not_empty(path, table.values), table.labels
 
 
-def _read_npy(path: Path, matrix: bool) -> np.ndarray:
+def _read_npy(path: Path, what: str) -> np.ndarray:
   with path.open("rb") as file:
     magic = file.read(6)
     file.seek(0)
@@ -114,21 +110,18 @@ def _read_npy(path: Path, matrix: bool) -> np.ndarray:
     raise error(path, "the file must be an array of real numbers", got, "Save one array of a floating-point type")
   with np.errstate(over="ignore"):
     array = array.astype(np.float64)
-  if matrix and array.ndim == 1 and condensed.is_condensed(array.size):
-    array = condensed.square(array)
-  return _not_empty(path, array)
-
-
-def _not_empty(path: Path, array: np.ndarray) -> np.ndarray:
+  if what and array.ndim == 1:
+    array = array[:, None]  # the condensed form
   if array.ndim != 2 or array.size == 0:
     raise error(path, "the file must hold a matrix", f"shape {array.shape}", "Save a two-dimensional array")
-  return array
+  return condensed.square(path, array, what) if what else array
 
 
-def _read_weights(path: Path, measured: np.ndarray, labels: list[str] | None) -> np.ndarray:
+def _read_weights(path: Path, distances: np.ndarray, labels: list[str] | None) -> np.ndarray:
+  """At most 1, and 0 where there is no distance."""
   values, own = _read_matrix(path, "weights")
-  if values.shape != measured.shape:
-    got = f"{len(values)} rows for {len(measured)} points"
+  if values.shape != distances.shape:
+    got = f"{len(values)} rows for {len(distances)} points"
     raise error(path, "there must be one weight for each distance", got, "Save them in the order of the distances")
   if labels and own and labels != own:
     k = next(k for k, (a, b) in enumerate(zip(labels, own, strict=True)) if a != b)

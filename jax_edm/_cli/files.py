@@ -10,7 +10,8 @@ from jax_edm._cli.errors import error
 from jax_edm._core import validation
 
 SUFFIXES = (".npy", ".csv")
-TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry, to the diagonal and to a distance of 0
+TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry and to the diagonal
+NOISE = 1e-12  # of the largest entry: how far below 0 rounding may bring a squared distance that was computed
 SMALLEST = 1e-290  # below, numbers in double precision lose their digits
 NORMAL = 1e10  # lengths from its inverse to it, and their squares, fit single precision
 LEAST_WEIGHT = 1e-12  # of the largest: less does not count in single precision
@@ -39,14 +40,14 @@ def read_points(path: Path, index: bool | None = None) -> Points:
 def read_distances(path: Path, dim: int, *, squared: bool = False, weights: Path | None = None) -> Distances:
   """Enough of them, and connected, to place ``n`` points of ``dim`` coordinates."""
   values, labels = _read_matrix(path, "distances")
+  w = None
+  if weights is not None:
+    w = _read_weights(weights, values, labels)
+    values[(w == 0) & ~np.eye(len(w), dtype=bool)] = np.nan
   measured = _symmetric(path, values, "distances")
   np.fill_diagonal(measured, np.nan)
   if squared:
     measured = np.sqrt(measured)
-  w = None if weights is None else _read_weights(weights, measured, labels)
-  if w is not None:
-    measured[w == 0] = np.nan
-    w[np.isnan(measured)] = 0
   _check_enough(path, measured, dim)
   largest = float(np.nanmax(measured))
   if largest < SMALLEST:
@@ -70,7 +71,7 @@ def check_suffix(who: object, path: Path) -> None:
 
 def _read_matrix(path: Path, what: str) -> tuple[np.ndarray, list[str] | None]:
   values, labels = _read(path, what=what)
-  return values, labels
+  return _without_zero_triangle(values), labels
 
 
 def _read(path: Path, index: bool | None = None, what: str = "") -> tuple[np.ndarray, list[str] | None]:
@@ -127,10 +128,12 @@ def _read_weights(path: Path, distances: np.ndarray, labels: list[str] | None) -
     k = next(k for k, (a, b) in enumerate(zip(labels, own, strict=True)) if a != b)
     got = f"{own[k]!r} and {labels[k]!r} for point {k + 1}"
     raise error(path, "weights must have the labels of the distances", got, "Sort them as the distances are sorted")
+  values[np.isnan(distances) & np.isnan(distances.T)] = 0
   np.fill_diagonal(values, 0)
   weights = np.nan_to_num(_symmetric(path, values, "weights"), nan=0.0)
   if not weights.any():
-    raise error(path, "some weights must be positive", "none", "0 and NA stand for a missing distance")
+    got, advice = "none beside a distance", "0 and NA stand for a missing distance"
+    raise error(path, "some weights must be positive", got, advice)
   weights /= weights.max()
   tiny = (weights > 0) & (weights < LEAST_WEIGHT)
   expected = f"positive weights must be at least {LEAST_WEIGHT:g} of the largest"
@@ -146,12 +149,12 @@ def _symmetric(path: Path, matrix: np.ndarray, what: str) -> np.ndarray:
   advice = "Write NA where it is missing"
   _check_none(path, matrix, np.isinf(matrix), f"{what} must be finite", advice)
   rounding = TOLERANCE * np.nanmax(matrix)
-  _check_none(path, matrix, matrix < -rounding, f"{what} must not be negative", advice)
+  negative = matrix < -NOISE * np.nanmax(matrix)
+  _check_none(path, matrix, negative, f"{what} must not be negative", advice)
   matrix = np.maximum(matrix, 0)
   expected = "the distance of a point to itself must be 0 or missing"
   advice = "Check that rows and columns list the points in one order"
   _check_none(path, matrix, np.eye(n, dtype=bool) & (matrix > rounding), expected, advice)
-  matrix = _without_zero_triangle(matrix)
   advice = "Average the two, or write NA for the one that you do not trust"
   _check_none(path, matrix, np.abs(matrix - matrix.T) > rounding, f"{what} must be symmetric", advice, both=True)
   return np.fmax(matrix, matrix.T)

@@ -67,7 +67,7 @@ def read(path: Path, interpret: Callable[[Sheet], T]) -> T:
   if not readings:
     raise max(mistakes.items(), key=lambda item: sum(item[0] in line for line in text.unquoted))[1]
   if len(readings) > 1:  # two ways to find numbers differ in what a comma is
-    k = next(k for k, line in enumerate(text.unquoted) if "," in line)
+    k = next((k for k, line in enumerate(text.unquoted) if "," in line), 0)
     advice = "Write sep=, above the table if they separate, and decimal points if they do not"
     got = f"{text.lines[k][:40]!r} in line {text.numbers[k]}"
     raise unclear(path, "commas separate or stand before decimals", got, advice)

@@ -1,6 +1,10 @@
 """The condensed form: one entry for each pair, in the order of SciPy's ``pdist`` and of R's ``dist``."""
 
+from pathlib import Path
+
 import numpy as np
+
+from jax_edm._cli.errors import error
 
 
 def is_condensed(size: int) -> bool:
@@ -8,12 +12,18 @@ def is_condensed(size: int) -> bool:
   return size > 0 and n * (n - 1) // 2 == size
 
 
-def square(entries: np.ndarray) -> np.ndarray:
-  """The symmetric matrix, with NaN on the diagonal."""
-  n = _points(entries.size)
-  out = np.full((n, n), np.nan)
-  out[np.triu_indices(n, 1)] = entries
-  return np.fmax(out, out.T)
+def square(path: Path, values: np.ndarray, what: str) -> np.ndarray:
+  """The matrix whose condensed form is the one column of ``values``, or ``values``, which must be square."""
+  rows, columns = values.shape
+  if columns == 1 and is_condensed(rows):
+    n = _points(rows)
+    out = np.full((n, n), np.nan)
+    out[np.triu_indices(n, 1)] = values[:, 0]
+    return np.fmax(out, out.T)
+  if rows != columns:
+    advice = "Save the whole matrix, a triangle with its diagonal, or the condensed form as one column"
+    raise error(path, f"{what} must form a square matrix", f"{rows} x {columns} entries", advice)
+  return values
 
 
 def _points(size: int) -> int:

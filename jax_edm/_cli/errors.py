@@ -7,5 +7,13 @@ class UserError(Exception):
   """One line that says what is wrong and what to do."""
 
 
+class UnclearError(UserError):
+  """The file can be read in two ways."""
+
+
 def error(who: object, expected: str, got: str, advice: str) -> UserError:
   return UserError(_errors.message(str(who), expected, got, advice))
+
+
+def unclear(who: object, what: str, got: str, advice: str) -> UnclearError:
+  return UnclearError(_errors.message(str(who), f"it must be clear whether {what}", got, advice))

@@ -10,7 +10,8 @@ from jax_edm._cli.errors import error
 from jax_edm._core import validation
 
 SUFFIXES = (".npy", ".csv")
-TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry, to the diagonal and to a distance of 0
+TOLERANCE = 1e-6  # of the largest entry: what rounding may do to the symmetry and to the diagonal
+NOISE = 1e-12  # of the largest entry: how far below 0 rounding may bring a squared distance that was computed
 SMALLEST = 1e-290  # below, numbers in double precision lose their digits
 NORMAL = 1e10  # lengths from its inverse to it, and their squares, fit single precision
 LEAST_WEIGHT = 1e-12  # of the largest: less does not count in single precision
@@ -39,14 +40,14 @@ def read_points(path: Path, index: bool | None = None) -> Points:
 def read_distances(path: Path, dim: int, *, squared: bool = False, weights: Path | None = None) -> Distances:
   """Enough of them, and connected, to place ``n`` points of ``dim`` coordinates."""
   values, labels = _read_matrix(path, "distances")
+  w = None
+  if weights is not None:
+    w = _read_weights(weights, values, labels)
+    values[(w == 0) & ~np.eye(len(w), dtype=bool)] = np.nan
   measured = _symmetric(path, values, "distances")
   np.fill_diagonal(measured, np.nan)
   if squared:
     measured = np.sqrt(measured)
-  w = None if weights is None else _read_weights(weights, measured, labels)
-  if w is not None:
-    measured[w == 0] = np.nan
-    w[np.isnan(measured)] = 0
   _check_enough(path, measured, dim)
   largest = float(np.nanmax(measured))
   if largest < SMALLEST:
@@ -69,32 +70,28 @@ def check_suffix(who: object, path: Path) -> None:
 
 
 def _read_matrix(path: Path, what: str) -> tuple[np.ndarray, list[str] | None]:
-  values, labels = _read(path, matrix=True)
-  n, columns = values.shape
-  if n != columns:
-    advice = "Save the whole matrix, a triangle with its diagonal, or the condensed form as one column"
-    raise error(path, f"{what} must form a square matrix", f"{n} x {columns} entries", advice)
-  return values, labels
+  values, labels = _read(path, what=what)
+  return _without_zero_triangle(values), labels
 
 
-def _read(path: Path, index: bool | None = None, matrix: bool = False) -> tuple[np.ndarray, list[str] | None]:
-  """Real numbers, float64, NaN where an entry is missing, and the labels of the rows."""
+def _read(path: Path, index: bool | None = None, what: str = "") -> tuple[np.ndarray, list[str] | None]:
+  """Real numbers, float64, NaN where an entry is missing, and labels of the rows; a square matrix of ``what``."""
   check_suffix(path, path)
   try:
     if path.suffix.lower() == ".npy":
       if index is not None:
         raise error("--index", "it is for tables of text", repr(path.name), "Leave it out")
-      return _read_npy(path, matrix), None
+      return _read_npy(path, what), None
     from jax_edm._cli import layout, tables  # here, because only text needs pandas
 
-    sheet = tables.read_sheet(path)
-    table = layout.matrix(sheet) if matrix else layout.points(sheet, index)
+    if what:
+      return tables.read(path, lambda sheet: layout.matrix(sheet, what))
+    return tables.read(path, lambda sheet: layout.points(sheet, index))
   except OSError as problem:
     raise error(path, "the file must be readable", problem.strerror or str(problem), "Check the path") from problem
-  return _not_empty(path, table.values), table.labels
 
 
-def _read_npy(path: Path, matrix: bool) -> np.ndarray:
+def _read_npy(path: Path, what: str) -> np.ndarray:
   with path.open("rb") as file:
     magic = file.read(6)
     file.seek(0)
@@ -114,30 +111,29 @@ def _read_npy(path: Path, matrix: bool) -> np.ndarray:
     raise error(path, "the file must be an array of real numbers", got, "Save one array of a floating-point type")
   with np.errstate(over="ignore"):
     array = array.astype(np.float64)
-  if matrix and array.ndim == 1 and condensed.is_condensed(array.size):
-    array = condensed.square(array)
-  return _not_empty(path, array)
-
-
-def _not_empty(path: Path, array: np.ndarray) -> np.ndarray:
+  if what and array.ndim == 1:
+    array = array[:, None]  # the condensed form
   if array.ndim != 2 or array.size == 0:
     raise error(path, "the file must hold a matrix", f"shape {array.shape}", "Save a two-dimensional array")
-  return array
+  return condensed.square(path, array, what) if what else array
 
 
-def _read_weights(path: Path, measured: np.ndarray, labels: list[str] | None) -> np.ndarray:
+def _read_weights(path: Path, distances: np.ndarray, labels: list[str] | None) -> np.ndarray:
+  """At most 1, and 0 where there is no distance."""
   values, own = _read_matrix(path, "weights")
-  if values.shape != measured.shape:
-    got = f"{len(values)} rows for {len(measured)} points"
+  if values.shape != distances.shape:
+    got = f"{len(values)} rows for {len(distances)} points"
     raise error(path, "there must be one weight for each distance", got, "Save them in the order of the distances")
   if labels and own and labels != own:
     k = next(k for k, (a, b) in enumerate(zip(labels, own, strict=True)) if a != b)
     got = f"{own[k]!r} and {labels[k]!r} for point {k + 1}"
     raise error(path, "weights must have the labels of the distances", got, "Sort them as the distances are sorted")
+  values[np.isnan(distances) & np.isnan(distances.T)] = 0
   np.fill_diagonal(values, 0)
   weights = np.nan_to_num(_symmetric(path, values, "weights"), nan=0.0)
   if not weights.any():
-    raise error(path, "some weights must be positive", "none", "0 and NA stand for a missing distance")
+    got, advice = "none beside a distance", "0 and NA stand for a missing distance"
+    raise error(path, "some weights must be positive", got, advice)
   weights /= weights.max()
   tiny = (weights > 0) & (weights < LEAST_WEIGHT)
   expected = f"positive weights must be at least {LEAST_WEIGHT:g} of the largest"
@@ -153,12 +149,12 @@ def _symmetric(path: Path, matrix: np.ndarray, what: str) -> np.ndarray:
   advice = "Write NA where it is missing"
   _check_none(path, matrix, np.isinf(matrix), f"{what} must be finite", advice)
   rounding = TOLERANCE * np.nanmax(matrix)
-  _check_none(path, matrix, matrix < -rounding, f"{what} must not be negative", advice)
+  negative = matrix < -NOISE * np.nanmax(matrix)
+  _check_none(path, matrix, negative, f"{what} must not be negative", advice)
   matrix = np.maximum(matrix, 0)
   expected = "the distance of a point to itself must be 0 or missing"
   advice = "Check that rows and columns list the points in one order"
   _check_none(path, matrix, np.eye(n, dtype=bool) & (matrix > rounding), expected, advice)
-  matrix = _without_zero_triangle(matrix)
   advice = "Average the two, or write NA for the one that you do not trust"
   _check_none(path, matrix, np.abs(matrix - matrix.T) > rounding, f"{what} must be symmetric", advice, both=True)
   return np.fmax(matrix, matrix.T)

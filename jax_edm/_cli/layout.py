@@ -7,7 +7,7 @@ import numpy as np
 
 from jax_edm._cli import condensed, tables
 from jax_edm._cli.condensed import is_condensed
-from jax_edm._cli.errors import error
+from jax_edm._cli.errors import error, unclear
 from jax_edm._cli.tables import Sheet, counts, is_missing, is_text
 
 INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "row", "rownames", "unnamed: 0")
@@ -24,31 +24,28 @@ class Layout(NamedTuple):
   index_column: bool  # the first column holds labels
 
 
-def matrix(sheet: Sheet) -> Table:
+def matrix(sheet: Sheet, what: str) -> Table:
   """A square matrix, whole or a triangle, or the condensed form in one column."""
   layout = _matrix_layout(sheet)
   triangle = len(set(sheet.widths[layout.header :])) > 1
   values = tables.read_numbers(_completed(sheet, layout.header) if triangle else sheet, *layout)
   if triangle and np.diag(values).any():  # NaN counts, too: a triangle begins and ends with a 0
     raise tables.ragged(sheet, layout.header, "A triangle must have its diagonal of zeros")
-  labels = _matrix_labels(sheet, layout)
-  if 1 in values.shape and values.shape[0] >= values.shape[1]:
-    return Table(condensed.square(values[:, 0]) if is_condensed(len(values)) else values, None)
+  condensed_form = values.shape[1] == 1 and len(sheet.lines) != sheet.widths[0]
+  labels = None if condensed_form else _matrix_labels(sheet, layout)
   if layout == (True, True) and not any(map(is_text, sheet.first_row)) and sheet.first_row[0] == "":
     _check_not_distances(sheet, values)
-  return Table(values, labels)
+  return Table(condensed.square(sheet.path, values, what), labels)
 
 
 def points(sheet: Sheet, index: bool | None = None) -> Table:
   """One row for each point. ``index`` says whether the first column holds labels; ``None``: this is found out."""
-  row, short = sheet.first_row, _is_short(sheet) and all(map(is_text, sheet.first_row))
-  nameless = row[0] == "" and (counts(row[1:]) or any(map(is_text, row[1:])))  # as pandas and R write
-  named = (is_text(row[0]) and all(map(is_text, row))) or (is_text(row[0]) and len(row) > 1 and counts(row[1:]))
-  header = short or nameless or (named and len(sheet.lines) > 1)
+  short = _is_short(sheet) and all(map(is_text, sheet.first_row))
   if len(set(sheet.widths[short:])) > 1:
     raise tables.ragged(sheet, short)
-  if not header:
-    _check_first_line(sheet)
+  if index and sheet.widths[-1] == 1:
+    raise error("--index", "there must be a coordinate beside the labels", "one column", "Leave it out")
+  header = short or _has_header(sheet)
   if index is None:
     index = short or _has_index(sheet, header)
   values = tables.read_numbers(sheet, header, index)
@@ -62,18 +59,20 @@ def _matrix_layout(sheet: Sheet) -> Layout:
   width = widths[0]
   if len(set(widths)) > 1:  # a triangle, or a mistake
     header = any(map(is_text, row[1:])) or (row[0] == "" and width == max(widths))
+    if header and len(set(widths[1:])) == 1:
+      raise tables.ragged(sheet, False)
     return Layout(header, header or is_text(column[-1]))
   if width == 1:
     # A Series of pandas has the header 0.
     return Layout(is_text(row[0]) or (row[0] == "0" and not is_condensed(lines) and is_condensed(lines - 1)), False)
   if lines == width:
-    labelled = _is_labelled(row, column)
+    labelled = _is_labelled(sheet)
     return Layout(labelled, labelled)
   if lines == width + 1 or width == lines + 1:
     _check_are_labels(sheet, row if lines > width else column)
     return Layout(lines > width, width > lines)
-  header = any(map(is_text, row[1:])) or row[0] == ""
-  return Layout(header, any(map(is_text, column[1:])) or (header and row[0] == ""))
+  named = row[0].lower() in INDEX_NAMES
+  return Layout(named or any(map(is_text, row[1:])), named or any(map(is_text, column[1:])))
 
 
 def _completed(sheet: Sheet, header: bool) -> Sheet:
@@ -90,21 +89,32 @@ def _completed(sheet: Sheet, header: bool) -> Sheet:
 def _is_short(sheet: Sheet) -> bool:
   """Whether the header has no cell above the index, as R's ``write.table`` writes."""
   first, *rest = sheet.widths
-  return len(rest) > 1 and set(rest) == {first + 1}
+  quoted = {line.startswith('"') for line in sheet.lines}  # R quotes the names of rows and columns, or neither
+  named = is_text(sheet.first_row[0]) if first == 1 else len(rest) > 1  # else it may be a triangle
+  return set(rest) == {first + 1} and len(quoted) == 1 and named
 
 
-def _is_labelled(row: list[str], column: list[str]) -> bool:
+def _is_labelled(sheet: Sheet) -> bool:
   """Whether a square table has labels in its first row and column, or distances."""
-  corner, names = row[0], row[1:] + column[1:]
-  if not (corner == "" or is_text(corner)) or any(map(is_missing, names)):
-    return corner == "" and any(map(is_text, names))
-  return any(map(is_text, names)) or (row[1:] == column[1:] and all(name.isdigit() for name in names))
+  (corner, *row), (_, *column) = sheet.first_row, sheet.first_column
+  if corner and not is_text(corner):
+    return False
+  if any(map(is_text, row + column)):
+    return True
+  if row != column or any(map(is_missing, row)):
+    return False
+  if corner.lower() not in INDEX_NAMES:
+    got = f"numbers in both, and {corner[:40]!r} in the corner"
+    raise unclear(
+      sheet.path, "the first row and column are labels", got, "Write label there if they are, else a number"
+    )
+  return True
 
 
 def _matrix_labels(sheet: Sheet, layout: Layout) -> list[str] | None:
   rows = sheet.first_column[layout.header :] if layout.index_column else None
   columns = sheet.first_row[not _is_short(sheet) :] if layout.index_column else sheet.first_row
-  if not layout.header or (rows and len(columns) == 1 < len(rows)):
+  if not layout.header:
     return rows
   if rows is None:
     return columns
@@ -116,11 +126,11 @@ def _matrix_labels(sheet: Sheet, layout: Layout) -> list[str] | None:
 
 
 def _check_not_distances(sheet: Sheet, values: np.ndarray) -> None:
-  """Where the diagonal is empty, whole numbers in the first row and column may be labels or distances."""
+  """Where the diagonal is empty, numbers in the first row and column may be labels or distances."""
   if np.isnan(np.diag(values)).all():
-    got = "whole numbers in both, and an empty diagonal"
     advice = "Write 0 on the diagonal, or nan in the corner if they are distances"
-    raise error(sheet.path, "it must be clear whether the first row and column are labels", got, advice)
+    got = "numbers in both, and an empty diagonal"
+    raise unclear(sheet.path, "the first row and column are labels", got, advice)
 
 
 def _check_are_labels(sheet: Sheet, cells: list[str]) -> None:
@@ -128,24 +138,39 @@ def _check_are_labels(sheet: Sheet, cells: list[str]) -> None:
   fractions = [cell for cell in cells if not (is_text(cell) or is_missing(cell) or cell.isdigit())]
   if fractions:
     advice = "Delete them, or add what is missing in the other direction"
-    raise error(sheet.path, "it must be clear whether a line of its own holds labels", f"{fractions[0]}, ...", advice)
+    raise unclear(sheet.path, "a line of its own holds labels", f"{fractions[0]}, ...", advice)
 
 
-def _check_first_line(sheet: Sheet) -> None:
-  """The numbers 0, 1, ... may be the columns of a DataFrame, or a point."""
-  row, below = sheet.first_row, sheet.first_column[1:]
-  if len(row) > 1 and len(below) > 1 and counts(row):
-    got = f"{', '.join(row[:3])}{', ...' if len(row) > 3 else ''}"
-    advice = "Delete it if it is a header, or write 0.0 for 0 if it is a point"
-    raise error(sheet.path, "it must be clear whether the first line is a point", got, advice)
+def _has_header(sheet: Sheet) -> bool:
+  """Whether the first line names the columns; 0, 1, ... may be the columns of a DataFrame, or a point."""
+  corner, *names = sheet.first_row
+  named, counted = corner.lower() in INDEX_NAMES, bool(names) and counts(names)
+  if named and (counted or any(map(is_text, names))):  # as pandas and R write
+    return True
+  a_point = counted and is_text(corner)
+  if (a_point or counts(sheet.first_row)) and len(sheet.lines) > 2:
+    first = next(cell for cell in sheet.first_row if not is_text(cell))
+    got = f"{', '.join(sheet.first_row[:3])}{', ...' if len(names) > 2 else ''}"
+    advice = f"Delete it if it is a header, or write {first}.0 for {first} if it is a point"
+    raise unclear(sheet.path, "the first line is a point", got, advice)
+  return all(map(is_text, sheet.first_row))
 
 
 def _has_index(sheet: Sheet, header: bool) -> bool:
-  column, wide = sheet.first_column[header:], sheet.widths[-1] > 1
-  if wide and (all(map(is_text, column)) or (header and sheet.first_row[0].lower() in INDEX_NAMES)):
+  column = sheet.first_column[header:]
+  if sheet.widths[-1] == 1:
+    return False
+  if header and sheet.first_row[0].lower() in INDEX_NAMES:
     return True
-  if wide and len(column) >= FEWEST_COUNTED and counts(column):
+  texts = [k for k, cell in enumerate(column) if is_text(cell)]
+  if texts and all(is_text(cell) or is_missing(cell) for cell in column):
+    return True
+  if texts:
+    got = f"{column[texts[0]][:40]!r} in line {sheet.numbers[header + texts[0]]}"
+    advice = "Correct it, or say --index if these are labels"
+    raise error(sheet.path, "the first column must hold labels or numbers", got, advice)
+  if len(column) >= FEWEST_COUNTED and counts(column):
     got = f"{column[0]}, {column[1]}, {column[2]}, ..., as an index has them"
     advice = "Say --index if it holds labels, or --no-index if it is a coordinate"
-    raise error(sheet.path, "it must be clear whether the first column is a coordinate", got, advice)
+    raise unclear(sheet.path, "the first column is a coordinate", got, advice)
   return False

@@ -1,33 +1,52 @@
 """Tables of numbers in text files, as pandas, R, NumPy and spreadsheets write them.
 
-A file is read twice: first the shape of its lines and the text around the numbers, then, by pandas, the numbers.
+A file is read with every separator that it may have: first the shape of its lines and the text around the numbers,
+then, by pandas, the numbers. A file that holds numbers with two separators is refused.
 """
 
 import codecs
 import csv
 import io
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from jax_edm._cli.errors import UserError, error
+from jax_edm._cli.errors import UnclearError, UserError, error, unclear
 
 MISSING = ("", "NA", "N/A", "#N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "-nan", "None", "none", "NULL", "null")
 DECIMAL_COMMA = r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?"
 NUMBER = re.compile(rf"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|{DECIMAL_COMMA}|[-+]?inf(inity)?", re.IGNORECASE)
 QUOTED = re.compile(r'"[^"]*"')
+PADDED = re.compile(r" *([;,\t]) *")
+SEPARATORS = ";\t, "
+ALONE = "\x1f"  # in no file: every line is one cell
+DECLARED = re.compile(r'"?sep=([;,\t])"?')  # a first line that says what the separator is, as Excel reads it
 ROWS = "Leave an entry empty, or write NA, where there is none"
 
 
-class Sheet(NamedTuple):
-  """The lines of a text file that are not blank, and what stands around the numbers."""
+T = TypeVar("T")
+
+
+class Lines(NamedTuple):
+  """The lines of a text file that are not blank."""
 
   path: Path
   lines: list[str]
   numbers: list[int]  # of the lines, in the file
+  unquoted: list[str]  # the lines without what stands in quotation marks
+  separators: list[str]  # that the file may have
+
+
+class Sheet(NamedTuple):
+  """The cells of a text file for one separator: how many, and what stands around the numbers."""
+
+  path: Path
+  lines: list[str]
+  numbers: list[int]
   separator: str
   decimal: str
   widths: list[int]  # the number of cells of each line
@@ -35,34 +54,85 @@ class Sheet(NamedTuple):
   first_column: list[str]
 
 
-def read_sheet(path: Path) -> Sheet:
-  numbered = [(k, line) for k, line in enumerate(re.split(r"\r\n|\r|\n", _text(path)), 1) if line.strip(" ")]
-  if numbered and numbered[0][1].startswith("# "):  # the header of numpy.savetxt
+def read(path: Path, interpret: Callable[[Sheet], T]) -> T:
+  """What ``interpret`` makes of the file, with the only separator with which it makes something of it."""
+  text = _lines(path)
+  readings: dict[str, T | UnclearError] = {}
+  mistakes: dict[str, UserError] = {}
+  for separator in text.separators:
+    try:
+      readings[separator] = _reading(_sheet(text, separator), interpret)
+    except UserError as mistake:
+      mistakes[separator] = mistake
+  if not readings:
+    raise max(mistakes.items(), key=lambda item: sum(item[0] in line for line in text.unquoted))[1]
+  if len(readings) > 1:  # two ways to find numbers differ in what a comma is
+    k = next((k for k, line in enumerate(text.unquoted) if "," in line), 0)
+    advice = "Write sep=, above the table if they separate, and decimal points if they do not"
+    got = f"{text.lines[k][:40]!r} in line {text.numbers[k]}"
+    raise unclear(path, "commas separate or stand before decimals", got, advice)
+  [reading] = readings.values()
+  if isinstance(reading, UnclearError):
+    raise reading
+  return reading
+
+
+def _reading(sheet: Sheet, interpret: Callable[[Sheet], T]) -> T | UnclearError:
+  try:
+    return interpret(sheet)
+  except UnclearError as question:
+    read_numbers(sheet, len(sheet.lines) > 1, sheet.widths[-1] > 1)  # a question about what is no table is a mistake
+    return question
+
+
+def _lines(path: Path) -> Lines:
+  numbered = [(k, line.strip(" ")) for k, line in enumerate(re.split(r"\r\n|\r|\n", _text(path)), 1)]
+  numbered = [(k, line) for k, line in numbered if line]
+  declared = DECLARED.fullmatch(numbered[0][1]) if numbered else None
+  if declared or (numbered and numbered[0][1].startswith("# ")):  # the header of numpy.savetxt
     numbered = numbered[1:]
   if not numbered:
     raise _no_numbers(path)
-  numbers, lines = [k for k, _ in numbered], [line for _, line in numbered]
-  unquoted = [QUOTED.sub("", line) for line in lines]
-  separator = _separator(unquoted)
-  if separator == " ":
-    lines = [" ".join(line.split()) for line in lines]
+  lines = [line for _, line in numbered]
+  unquoted = [QUOTED.sub("", line) if '"' in line else line for line in lines]
+  separators = [declared[1]] if declared else _separators(unquoted)
+  return Lines(path, lines, [k for k, _ in numbered], unquoted, separators)
+
+
+def _separators(unquoted: list[str]) -> list[str]:
+  """The separators of the first line, or of all lines if it is the single name of a column or a single number."""
+  first = PADDED.sub(r"\1", unquoted[0])  # a blank beside a separator does not separate
+  of_first = [separator for separator in SEPARATORS if separator in first]
+  if of_first and not NUMBER.fullmatch(unquoted[0]):
+    return of_first
+  return [separator for separator in SEPARATORS if any(separator in line for line in unquoted)] + [ALONE]
+
+
+def _sheet(text: Lines, separator: str) -> Sheet:
+  path, lines, numbers, unquoted, _ = text
   if all(line.endswith(separator) for line in unquoted) and _is_one_too_wide(unquoted, separator):
-    lines = [line.rstrip(" ").removesuffix(separator) for line in lines]
+    lines = [line.removesuffix(separator) for line in lines]
   decimal = "," if separator != "," and _has_decimal_commas(unquoted, separator) else "."
   widths: list[int] = []
   first_row: list[str] = []
   first_column: list[str] = []
   try:
-    for cells in csv.reader(lines, delimiter=separator):
+    for cells in _cells(lines, separator):
       first_row = first_row or [cell.strip() for cell in cells]
-      first_column.append(cells[0].strip() if cells else "")
+      first_column.append(cells[0].strip())
       widths.append(len(cells))
   except csv.Error as problem:
-    raise error(path, "the file must be a table of text", str(problem), "Export it as CSV") from problem
+    raise error(
+      path, "the file must be a table of text", str(problem), "Close all quotation marks, or export it as CSV"
+    ) from problem
   if len(widths) != len(lines):
     got = f"a line break between quotation marks, from line {numbers[len(widths) - 1]} on"
     raise error(path, "every row must be one line", got, "Close the quotation marks, or shorten that label")
   return Sheet(path, lines, numbers, separator, decimal, widths, first_row, first_column)
+
+
+def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:
+  return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
 
 
 def read_numbers(sheet: Sheet, header: bool, index: bool) -> np.ndarray:
@@ -70,11 +140,13 @@ def read_numbers(sheet: Sheet, header: bool, index: bool) -> np.ndarray:
   if len(sheet.lines) == header:
     raise _no_numbers(sheet.path)
   names = range(max(sheet.widths[header:]))
-  text = io.StringIO("\n".join(sheet.lines[header:]))
+  text = "\n".join(sheet.lines[header:])
+  if sheet.separator != " " and f" {sheet.separator}" in text:  # a blank behind NA would make it text
+    text = re.sub(f" +(?={sheet.separator})", "", text)
   options: dict[str, Any] = {"sep": sheet.separator, "decimal": sheet.decimal, "names": names, "usecols": names[index:]}
   options |= {"keep_default_na": False, "na_values": MISSING, "skip_blank_lines": False, "skipinitialspace": True}
   try:
-    return pd.read_csv(text, header=None, index_col=False, dtype=np.float64, **options).to_numpy()
+    return pd.read_csv(io.StringIO(text), header=None, index_col=False, dtype=np.float64, **options).to_numpy()
   except ValueError as problem:
     raise _not_a_number(sheet, header, index, problem) from problem
 
@@ -117,17 +189,6 @@ def _text(path: Path) -> str:
   return text
 
 
-def _separator(unquoted: list[str]) -> str:
-  """Semicolons and tabs separate; commas too, unless they are decimal commas between spaces."""
-  for candidate in ";\t":
-    if 2 * sum(candidate in line for line in unquoted) >= len(unquoted):
-      return candidate
-  longest = max(unquoted[1:] or unquoted, key=len)  # not a header
-  first, *others = longest.split() or [""]
-  spaced = bool(others) and not first.endswith(",") and not any(map(is_text, others))
-  return "," if any("," in line for line in unquoted) and not spaced else " "
-
-
 def _is_one_too_wide(unquoted: list[str], separator: str) -> bool:
   """Whether every line ends with a separator too many, as some spreadsheets write; a last column may be empty, too."""
   return separator in ",;" and unquoted[0].count(separator) >= len(unquoted)
@@ -139,7 +200,7 @@ def _has_decimal_commas(unquoted: list[str], separator: str) -> bool:
 
 
 def _not_a_number(sheet: Sheet, header: bool, index: bool, problem: ValueError) -> UserError:
-  for number, cells in zip(sheet.numbers, csv.reader(sheet.lines, delimiter=sheet.separator), strict=True):
+  for number, cells in zip(sheet.numbers, _cells(sheet.lines, sheet.separator), strict=True):
     for cell in map(str.strip, cells[index:] if number > sheet.numbers[0] or not header else []):
       wrong_decimal = (",", ".")[sheet.decimal == ","]
       if is_text(cell) or (wrong_decimal in cell and not is_missing(cell)):

@@ -5,7 +5,7 @@ import pytest
 from command import matrix, procrustes_rms, refused, run, saved
 
 import oracle
-from jax_edm._cli import descent
+from jax_edm._cli import descent, files
 
 X = np.random.default_rng(3).normal(size=(6, 2))  # the points of matrix()
 
@@ -79,6 +79,50 @@ def test_squared_distances_that_rounding_made_negative(tmp_path, capsys):
   d[0, 1] = d[1, 0] = -1e-3
   line = refused(capsys, "fit", saved(file, d), "--dim", 2, "--squared", "--output", tmp_path / "other")
   assert "must not be negative. Got -0.001 in row 1, column 2" in line
+
+
+def test_a_negative_distance_is_no_rounding(tmp_path, capsys):
+  for large in (2e6, 1e10):
+    d = np.array([[0, large, -1], [large, 0, large], [-1, large, 0]])
+    for squared in ((), ("--squared",)):
+      line = refused(capsys, "fit", saved(tmp_path / "d.csv", d), "--dim", 1, "--output", tmp_path / "out", *squared)
+      assert "must not be negative. Got -1 in row 1, column 3" in line
+  d[:] = [[0, 1, -1e-17], [1, 0, 1], [-1e-17, 1, -2e-16]]
+  assert files.read_distances(saved(tmp_path / "d.csv", d), 1, squared=True).values[0, 2] == 0
+
+
+def test_what_has_no_weight_does_not_count(tmp_path, capsys):
+  d, w = matrix(4), np.ones((4, 4))
+  w[0, 1] = w[1, 0] = 0
+  for wrong in (np.inf, -9999999.0, np.nan):
+    d[0, 1] = d[1, 0] = wrong
+    for none in (0, np.nan):
+      w[0, 1] = none
+      d_file, w_file = saved(tmp_path / "d.csv", d), saved(tmp_path / "w.csv", w)
+      found = files.read_distances(d_file, 1, weights=w_file)
+      assert np.isnan(found.values[0, 1])
+      np.testing.assert_array_equal(found.weights, np.where(np.eye(4), 0, np.nan_to_num(w)))
+  d[0, 1] = d[1, 0] = np.nan
+  for heavy in (1e15, np.inf):  # of a distance that is not there
+    w[0, 1] = w[1, 0] = heavy
+    found = files.read_distances(saved(tmp_path / "d.csv", d), 1, weights=saved(tmp_path / "w.csv", w))
+    assert found.weights.max() == 1
+    assert found.weights[0, 1] == 0
+    triangle = saved(tmp_path / "d.csv", np.triu(d))
+    np.testing.assert_array_equal(files.read_distances(triangle, 1, weights=tmp_path / "w.csv").weights, found.weights)
+  w[0, 1] = w[1, 0] = 0
+  d[0, 1] = d[1, 0] = 7
+  found = files.read_distances(saved(tmp_path / "d.csv", np.triu(d)), 1, weights=saved(tmp_path / "w.csv", w))
+  assert np.isnan(found.values[0, 1])
+  d[2, 2] = 3  # a weight does not excuse this
+  line = refused(capsys, "fit", saved(tmp_path / "d.csv", d), "--dim", 1, "--weights", tmp_path / "w.csv")
+  assert "to itself must be 0 or missing. Got 3 in row 3" in line
+
+
+def test_a_condensed_column_in_npy(tmp_path):
+  column = matrix()[np.triu_indices(6, 1)][:, None]
+  found = files.read_distances(saved(tmp_path / "d.npy", column), 2).values
+  np.testing.assert_array_equal(found, np.where(np.eye(6), np.nan, matrix()))
 
 
 def test_suffixes_in_capitals(tmp_path):

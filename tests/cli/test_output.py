@@ -170,7 +170,7 @@ def test_a_signal_while_files_move_comes_too_late(tmp_path, monkeypatch, quick):
 
 def test_labels_reach_the_points_and_the_picture(tmp_path, monkeypatch, quick):
   """Labels that are markup, that no font has, or that are long must not disturb the picture."""
-  labels = ["$\\frac$", "北京", "long " * 60, "New York", "=1+1", '"']
+  labels = ["$\\frac$", "北京", "long " * 60, "New York", "=1;1", '"']
   pd.DataFrame(matrix(), labels, labels).to_csv(tmp_path / "d.csv")
   shown = []
   draw = plots._draw_points

@@ -63,7 +63,6 @@ MATRICES = {
   "spaces and decimal commas": (numpy_table(D).replace(".", ","), None),
   "aligned": (numpy_table(D, fmt="%25.17f"), None),
   "separators at the ends": (numpy_table(D, delimiter=",", newline=",\n"), None),
-  "an empty diagonal": (frame(NO_DIAGONAL).to_csv(**BARE), None),
   "an empty diagonal, labels": (frame(NO_DIAGONAL, TEXT).to_csv(), TEXT),
   "NA on the diagonal, labels": (frame(NO_DIAGONAL, TEXT).to_csv(na_rep="NA"), TEXT),
   "lower": (frame(np.where(UPPER.T, D, np.nan)).to_csv(**BARE), None),
@@ -116,10 +115,11 @@ REFUSED = {
   "a row": ("1,2,3\n", "square matrix. Got 1 x 3 entries"),
   "decimal commas in quotation marks": ('0,"1,5"\n"1,5",0\n', "must be numbers. Got '1,5' in line 1"),
   "thousands": ("0;1.234,5\n1.234,5;0\n", "must be numbers. Got '1.234,5' in line 1"),
-  "a letter in the corner": ("O,1.5,2.5\n1.5,0,3\n2.5,3,0\n", "must be numbers. Got 'O' in line 1"),
+  "a letter in the corner": ("O,1.5,2.5\n1.5,0,3\n2.5,3,0\n", "Got numbers in both, and 'O' in the corner"),
   "a mistake below a header": ("\na,b\n0,1\n\n1.2.3,0\n", "must be numbers. Got '1.2.3' in line 5"),
   "booleans": ("0,True\nTrue,0\n", "must be numbers. Got 'True' in line 1"),
-  "a quotation mark": ('0,"1\n1,0\n', "every row must be one line"),
+  "a quotation mark": ('0,"1\n1,0\n', "Close all quotation marks"),
+  "a line break in a label": (',"a\nb"\n"a\nb",0\n', "every row must be one line"),
   "a number of points first": ("3\na 0 1 2\nb 1 0 3\nc 2 3 0\n", "same number of entries"),
   "a header alone": ("a,b,c\n", "no numbers"),
   "a long cell": ("0," + "x" * 200_000, "table of text"),
@@ -166,19 +166,19 @@ def test_an_index_that_may_be_a_coordinate_must_be_declared(tmp_path):
     np.testing.assert_allclose(found.values, X, rtol=1e-12)
     found = read(tmp_path / "x.csv", text, lambda path: files.read_points(path, index=False))
     np.testing.assert_allclose(found.values, np.column_stack([range(4), X]), rtol=1e-12)
-  line = read(tmp_path / "x.csv", "0\n1\n2\n", files.read_points)  # a single column is the coordinate
-  assert line.values.tolist() == [[0], [1], [2]]
+  line = read(tmp_path / "x.csv", "5\n6\n7\n", files.read_points)  # a single column is the coordinate
+  assert line.values.tolist() == [[5], [6], [7]]
 
 
 def test_points_with_a_mistake_are_refused(tmp_path):
   cases = {
     "columns or a point": (pd.DataFrame(X).to_csv(index=False), "whether the first line is a point"),
-    "columns or a point of integers": ("0,1\n3,4\n5,6\n8,9\n", "whether the first line is a point"),
+    "columns or a point of integers": ("0,1,2\n3,4,5\n5,6,6\n", "whether the first line is a point"),
     "a mistake in the first line": ("0.5,1.2.3\n1,2\n3,4\n", "'1.2.3' in line 1"),
     "a mistake in the first column": ("0.5,1\n1.2.3,4\n3,4\n", "'1.2.3' in line 2"),
-    "missing": ("1,2\n,3\n", "must be finite. Got nan in row 2, column 1"),
+    "missing": ("1,-2\n,3\n", "must be finite. Got nan in row 2, column 1"),
     "missing in the first line": (",2\n1,3\n", "must be finite. Got nan in row 1, column 1"),
-    "a short first line": ("0\n1,2\n3,4\n", "Got 1 in line 1 and 2 in line 2"),
+    "a short first line": ("0\n1,-2\n3,-4\n", "Got 1 in line 1 and 2 in line 2"),
     "too large": ("1,2\n1e400,3\n", "must be finite. Got inf"),
   }
   for name, (text, expected) in cases.items():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jax_edm._core import validation
 from jax_edm._core.batching import compiled, dtypes
+from jax_edm._mds.units import unit_of
 from jax_edm._typing import ArrayLike
 
 # What rounding may make of an entry that should be zero, relative to the largest: in eps of the dtype of the
@@ -43,7 +44,7 @@ def gram_from_edm(D: ArrayLike) -> jax.Array:
            [-1.,  1.]], dtype=float32)
   """
   validation.square("gram_from_edm", "D", D)
-  return compiled(double_centred, (D,), "(p,q)")
+  return compiled(_gram_from_edm, (D,), "(p,q)")
 
 
 def edm_from_gram(B: ArrayLike) -> jax.Array:
@@ -153,18 +154,24 @@ def embedding_dimension(D: ArrayLike, *, tolerance: float | None = None) -> jax.
   return (values > limit[..., None]).sum(-1)
 
 
+def _gram_from_edm(D: jax.Array) -> jax.Array:
+  unit = unit_of(D)
+  return double_centred(D / unit) * unit
+
+
 def double_centred(D: jax.Array) -> jax.Array:
-  """``-1/2 J D J``, ``(..., n, n)``."""
+  """``-1/2 J D J``, ``(..., n, n)``, in units in which the sum of a row is finite."""
   rows_centred = D - D.mean(-1, keepdims=True)
   return -(rows_centred - rows_centred.mean(-2, keepdims=True)) / 2
 
 
 def _eigenvalues(D: jax.Array, tolerance: float | None) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-  """D in the dtype of the computation, the eigenvalues of its Gram matrix, and what rounding may make of an eigenvalue
-  and of an entry, ``(...)``.
+  """In units of a power of two: D, the eigenvalues of its Gram matrix, and what rounding may make of an eigenvalue and
+  of an entry, ``(...)``.
   """
   result, compute = dtypes(D)
   D = jax.lax.stop_gradient(D.astype(compute))
+  D = D / unit_of(D, (-1, -2))
   n = D.shape[-1]
   values = jnp.linalg.eigvalsh(double_centred(D)) if n else D.sum(-1)
   largest_entry, largest = jnp.abs(D).max((-1, -2), initial=0), jnp.abs(values).max(-1, initial=0)

@@ -12,12 +12,13 @@ from jax_edm import _errors
 from jax_edm._core import validation
 from jax_edm._core.batching import map_matrices
 from jax_edm._core.distance import dot
-from jax_edm._mds import implicit, stress
+from jax_edm._mds import forces, implicit, stress
+from jax_edm._mds.forces import Weights
 from jax_edm._mds.gram import double_centred
 from jax_edm._mds.laplacian import apply_root, root_of_inverse
-from jax_edm._mds.stress import Weights
 from jax_edm._mds.subspace import largest_eigenvalues
 from jax_edm._mds.sylvester import principal_points
+from jax_edm._mds.units import unit_of
 from jax_edm._typing import ArrayLike
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
@@ -123,14 +124,10 @@ def _smacof(
   target: Any, weights: Any, initial: Any, key: Any, tolerance: Any, dim: int, restarts: int, max_steps: Any
 ) -> SMACOFResult:
   def one_matrix(t: jax.Array, w: Weights, initial: jax.Array | None) -> SMACOFResult:
-    t, w = stress.symmetrized(t, w)
-    # In units that are powers of two no square vanishes or overflows, and no digit changes.
-    known = jnp.abs(t) if w is None else jnp.where(w == 0, 0, jnp.abs(t))
-    unit, of_weights = stress.positive(stress.power_of_two(known.max())), jnp.ones((), t.dtype)
-    t, initial = t / unit, None if initial is None else initial / unit
-    if w is not None:
-      of_weights = stress.positive(stress.power_of_two(w.max()))
-      w = w / of_weights
+    unit = unit_of(t if w is None else jnp.where(w == 0, 0, t))
+    of_weights = jnp.ones((), t.dtype) if w is None else unit_of(w)
+    t, w = forces.symmetrized(t / unit, None if w is None else w / of_weights)
+    initial = None if initial is None else initial / unit
     # Without the barrier XLA transposes the matrices anew in every pass over them.
     fixed_t, fixed_w, start = lax.optimization_barrier(lax.stop_gradient((t, w, initial)))
     found = search(fixed_t, fixed_w, start, key, dim, restarts, max_steps, tolerance)
@@ -150,7 +147,7 @@ def search(
   root = None if w is None else root_of_inverse(w)
 
   def guttman_step(x: jax.Array) -> jax.Array:
-    f = stress.half_gradient(x, t, w)
+    f = forces.half_gradient(x, t, w)
     return x - (f / f.shape[0] if root is None else apply_root(root, f))
 
   descend = partial(descent, guttman_step, tolerance)

@@ -10,7 +10,7 @@ from jax import lax
 
 from jax_edm import _errors
 from jax_edm._core import validation
-from jax_edm._core.batching import map_matrices
+from jax_edm._core.batching import map_matrices, with_all_digits
 from jax_edm._core.distance import dot
 from jax_edm._mds import forces, implicit, stress
 from jax_edm._mds.forces import Weights
@@ -95,7 +95,8 @@ def smacof(
     True
   """
   _check(target, dim, weights, initial, key, restarts, max_steps, tolerance)
-  return _smacof(target, stress.without_diagonal(weights), initial, key, tolerance, dim, restarts, max_steps)
+  matrices = map(with_all_digits, (target, stress.without_diagonal(weights), initial))
+  return _smacof(*matrices, key, tolerance, dim, restarts, max_steps)
 
 
 def _check(

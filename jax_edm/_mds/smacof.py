@@ -22,6 +22,7 @@ from jax_edm._mds.units import unit_of
 from jax_edm._typing import ArrayLike
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
+MOST_STEPS = 2**31 - 1
 PATH_BLOCK = 32  # points that shortest paths may pass from one loop over the matrix to the next
 
 State = tuple[jax.Array, Any, Any]  # points, the steps so far, and whether the last of them still moved the points
@@ -77,12 +78,15 @@ def smacof(
   Raises:
     ValueError: as :func:`stress`; dim, max_steps, restarts or tolerance are out of range; several restarts without a
       key; outside ``jit`` also weights that do not connect all points.
-    TypeError: target, weights or initial do not hold real numbers; dim, max_steps or restarts are not integers.
+    TypeError: target, weights or initial do not hold real numbers; dim, max_steps or restarts are not integers;
+      tolerance is not a number, or key is none of ``jax.random``.
 
   Derivatives: all modes, all orders, of the points and the stress with respect to the target and the weights, by the
   implicit function theorem; the start has none. They are those of the minimum: the start must have converged, so pass
   a small tolerance. They are right for functions of the distances between the points; the points turn no more than
-  they must. There is none where the minimum is not isolated (too few distances to determine the points).
+  they must. There is none where the minimum is not isolated (too few distances to determine the points), or where the
+  points span fewer than ``dim`` dimensions (exact distances of points on a line, with ``dim=2``): what is returned
+  there means nothing.
   Memory: O(n^2); each step needs O(n) in addition to the target and the weights.
 
   Example:
@@ -113,9 +117,14 @@ def _check(
       raise _errors.error("smacof", "initial must have dim coordinates", got, "Change one of the two")
   _errors.positive("smacof", "restarts", restarts)
   _errors.positive("smacof", "max_steps", max_steps)
+  if max_steps > MOST_STEPS:
+    raise _errors.error("smacof", "max_steps must be less than 2**31", str(max_steps), "Steps are counted in 32 bits")
+  _errors.number("smacof", "tolerance", tolerance)
   if validation.is_concrete(tolerance) and not tolerance >= 0:
     raise _errors.error("smacof", "tolerance must not be negative", repr(tolerance), "With 0 it takes all max_steps")
-  if restarts > 1 and key is None:
+  if key is not None:
+    _errors.key("smacof", key)
+  elif restarts > 1:
     advice = "Pass key=jax.random.key(0)"
     raise _errors.error("smacof", "random starts need a key", f"key=None and restarts={restarts}", advice)
 

@@ -91,7 +91,35 @@ BAD = {
   "no key": (ValueError, "random starts need a key. Got key=None and restarts=3", lambda: smacof(D, 2, restarts=3)),
   "restarts": (ValueError, "restarts must be at least 1. Got 0", lambda: smacof(D, 2, restarts=0)),
   "steps": (TypeError, "max_steps must be an integer", lambda: smacof(D, 2, max_steps=1.5)),
+  "too many steps": (
+    ValueError,
+    "max_steps must be less than 2\\*\\*31. Got 2147",
+    lambda: smacof(D, 2, max_steps=2**31),
+  ),
   "tolerance": (ValueError, "tolerance must not be negative", lambda: smacof(D, 2, tolerance=-1.0)),
+  "no tolerance": (
+    TypeError,
+    "smacof: tolerance must be a real number. Got NoneType",
+    lambda: smacof(D, 2, tolerance=None),
+  ),
+  "tolerance in words": (TypeError, "tolerance must be a real number. Got str", lambda: smacof(D, 2, tolerance="a")),
+  "complex tolerance": (TypeError, "Got complex128", lambda: smacof(D, 2, tolerance=np.complex128(1))),
+  "tolerances": (
+    ValueError,
+    r"tolerance must be one number. Got shape \(2,\)",
+    lambda: smacof(D, 2, tolerance=np.ones(2)),
+  ),
+  "number for a key": (
+    TypeError,
+    r"smacof: key must be a key of jax.random. Got int. Pass key=jax.random.key\(0\)",
+    lambda: smacof(D, 2, key=0, restarts=2),
+  ),
+  "array for a key": (TypeError, "Got an array of float32", lambda: smacof(D, 2, key=X, restarts=2)),
+  "keys": (
+    ValueError,
+    r"key must be one key. Got shape \(2,\)",
+    lambda: smacof(D, 2, key=jax.random.split(jax.random.key(0)), restarts=2),
+  ),
   "shape of weights": (
     ValueError,
     r"weights must have one entry for each entry of target. Got weights \(6,\) and target \(6, 6\)",

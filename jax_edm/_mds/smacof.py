@@ -86,7 +86,7 @@ def smacof(
   a small tolerance. They are right for functions of the distances between the points; the points turn no more than
   they must. There is none where the minimum is not isolated (too few distances to determine the points), or where the
   points span fewer than ``dim`` dimensions (exact distances of points on a line, with ``dim=2``): what is returned
-  there means nothing.
+  there may be wrong.
   Memory: O(n^2); each step needs O(n) in addition to the target and the weights.
 
   Example:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jax_edm._core import validation
 from jax_edm._core.batching import compiled, dtypes, with_all_digits
+from jax_edm._core.linear import Arrays, LinearMap, linear
 from jax_edm._mds.units import unit_of
 from jax_edm._typing import ArrayLike
 
@@ -150,8 +151,15 @@ def embedding_dimension(D: ArrayLike, *, tolerance: float | None = None) -> jax.
 
 
 def _gram_from_edm(D: jax.Array) -> jax.Array:
+  return linear(_GRAM, (), [D])[0]
+
+
+def _gram_in_units(D: jax.Array) -> Arrays:
   unit = unit_of(D)
-  return double_centred(D / unit) * unit
+  return [double_centred(D / unit) * unit]
+
+
+_GRAM = LinearMap.of(_gram_in_units, _gram_in_units)  # its own transpose; a unit is not linear for JAX
 
 
 def _edm_from_gram(B: jax.Array) -> jax.Array:

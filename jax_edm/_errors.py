@@ -259,6 +259,26 @@ def positive(function: str, name: str, value: Any) -> None:
     raise error(function, f"{name} must be at least 1", str(value), f"Leave {name} out to have the default")
 
 
+def number(function: str, name: str, value: Any) -> None:
+  """One real number: of Python, or an array without axes."""
+  of_python = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if not of_python and not (is_array(value) and any(jnp.issubdtype(value.dtype, kind) for kind in REAL)):
+    got = str(value.dtype) if is_array(value) else type(value).__name__
+    raise type_error(function, f"{name} must be a real number", got, f"Leave {name} out to have the default")
+  if jnp.shape(value):
+    raise error(function, f"{name} must be one number", f"shape {jnp.shape(value)}", "Call it once for each of them")
+
+
+def key(function: str, value: Any) -> None:
+  """One key of ``jax.random``: a typed one, or its words."""
+  typed = is_array(value) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+  if not typed and not (is_array(value) and value.dtype == np.uint32):
+    got = f"an array of {value.dtype}" if is_array(value) else type(value).__name__
+    raise type_error(function, "key must be a key of jax.random", got, "Pass key=jax.random.key(0)")
+  if value.ndim != (0 if typed else 1):
+    raise error(function, "key must be one key", f"shape {value.shape}", "Pass one of them")
+
+
 def leading(function: str, name: str, own: Batch, batch: Batch) -> Batch:
   """The leading axes that the two broadcast to."""
   try:

@@ -15,9 +15,9 @@ def dtypes(*arrays: Any) -> tuple[jnp.dtype, jnp.dtype]:
 
 
 def with_all_digits(x: Any) -> Any:
-  """NumPy's 64-bit integers as floating-point numbers: JAX might take them for 32-bit ones, which wrap."""
-  is_wide = isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "iu" and x.dtype.itemsize == 8
-  return x.astype(np.float64) if is_wide else x
+  """NumPy's 64-bit integers as floating-point numbers, where JAX would take them for 32-bit ones, which wrap."""
+  is_integer = isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "iu"
+  return x.astype(np.float64) if is_integer and promoted(x) != x.dtype else x
 
 
 def promoted(*types: Any) -> jnp.dtype:
@@ -64,4 +64,11 @@ def map_matrices(
   return jax.tree.map(lambda a: a.astype(result) if a.dtype == compute else a, out)
 
 
-compiled = jax.jit(map_matrices, static_argnums=(0, 2, 3, 4), static_argnames="typed_by")
+_compiled = jax.jit(map_matrices, static_argnums=(0, 2, 3, 4), static_argnames="typed_by")
+
+
+def compiled(
+  function: Callable[..., Any], matrices: Sequence[Any], results: str, *options: Any, typed_by: int | None = None
+) -> Any:
+  """``map_matrices`` as one program for each function, its options and the types of the matrices."""
+  return _compiled(function, tuple(map(with_all_digits, matrices)), results, *options, typed_by=typed_by)

@@ -6,6 +6,7 @@ import numpy as np
 
 from jax_edm import _errors
 from jax_edm._core import validation
+from jax_edm._core.batching import with_all_digits
 from jax_edm._core.edm import distances
 from jax_edm._typing import ArrayLike
 
@@ -46,7 +47,7 @@ def squareform(a: ArrayLike) -> jax.Array:
 
   Returns:
     The other of the two: ``(n, n)``, symmetric with a zero diagonal, or the entries above the diagonal, in the dtype of
-    ``a``.
+    ``a``. NumPy's 64-bit integers become floating-point numbers where JAX has 32 bits.
 
   Raises:
     ValueError: another number of axes, a matrix that is not square, a number of entries that no n has; outside ``jit``
@@ -69,13 +70,13 @@ def squareform(a: ArrayLike) -> jax.Array:
   if len(shape) == 2:
     validation.square("squareform", "a", a)
     validation.symmetric_zero_diagonal("squareform", "a", a)
-    return _condensed(jnp.asarray(a))
+    return _condensed(jnp.asarray(with_all_digits(a)))
   size = shape[0] if len(shape) == 1 else -1
   n = round((1 + (1 + 8 * max(size, 0)) ** 0.5) / 2)
   if size != n * (n - 1) // 2:
     expected = "a must be a vector of n (n - 1) / 2 entries, or a matrix"
     raise _errors.error("squareform", expected, f"shape {shape}", "For a batch use jax.vmap(squareform)")
-  entries = jnp.asarray(a)
+  entries = jnp.asarray(with_all_digits(a))
   upper = jnp.zeros((n, n), entries.dtype).at[np.triu_indices(n, 1)].set(entries, unique_indices=True)
   return upper + upper.T
 

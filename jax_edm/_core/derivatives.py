@@ -53,6 +53,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_edm._core import distance
+from jax_edm._core.batching import with_all_digits
 from jax_edm._core.distance import Form, Points, Side, Sides
 from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
 from jax_edm._core.operations import column, row, take, where
@@ -239,7 +240,7 @@ def safe_root(squared: ArrayLike) -> jax.Array:
            [ 0.6,  0.8],
            [ 0.6,  0.8]], dtype=float32)
   """
-  values = jnp.asarray(squared)
+  values = jnp.asarray(with_all_digits(squared))
   zero = values == 0
   # Selected before the root, and not only after it: inf * 0, masked afterwards, is NaN.
   return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, values)))

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jax_edm._core import validation
 from jax_edm._core.batching import compiled
-from jax_edm._mds import gram, subspace, sylvester
+from jax_edm._mds import gram, subspace, sylvester, units
 from jax_edm._typing import ArrayLike
 
 
@@ -77,8 +78,11 @@ def classical_scaling(D: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _classical_mds(D: jax.Array, dim: int) -> tuple[jax.Array, ...]:
+  unit = units.power_of_two(jnp.sqrt(jnp.abs(lax.stop_gradient(D)).max()))  # of the points
+  D = units.in_units(D, unit, 2)
   points, values = classical_scaling((D + D.T) / 2, dim)
   positive, kept = jnp.maximum(values, 0), values[:dim]
   totals = jnp.stack([jnp.abs(values).sum(), positive.sum()])
   fit = jnp.where(totals == 0, 1, positive[:dim].sum() / jnp.where(totals == 0, 1, totals))
-  return points, values, fit, (kept < -sylvester.rounding(values)).sum()
+  unit = units.positive(unit)
+  return points * unit, values * unit * unit, fit, (kept < -sylvester.rounding(values)).sum()

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jax_edm._core import validation
-from jax_edm._core.batching import compiled, dtypes
+from jax_edm._core.batching import compiled, dtypes, with_all_digits
+from jax_edm._core.linear import Arrays, LinearMap, linear
+from jax_edm._mds.units import unit_of
 from jax_edm._typing import ArrayLike
 
 # What rounding may make of an entry that should be zero, relative to the largest: in eps of the dtype of the
@@ -43,7 +45,7 @@ def gram_from_edm(D: ArrayLike) -> jax.Array:
            [-1.,  1.]], dtype=float32)
   """
   validation.square("gram_from_edm", "D", D)
-  return compiled(double_centred, (D,), "(p,q)")
+  return compiled(_gram_from_edm, (D,), "(p,q)")
 
 
 def edm_from_gram(B: ArrayLike) -> jax.Array:
@@ -74,12 +76,7 @@ def edm_from_gram(B: ArrayLike) -> jax.Array:
            [4., 0.]], dtype=float32)
   """
   validation.square("edm_from_gram", "B", B)
-  B = jnp.asarray(B)
-  result, compute = dtypes(B)
-  B = B.astype(compute)
-  squares = jnp.diagonal(B, axis1=-2, axis2=-1)
-  # Two sums of two: on the diagonal they are equal to the last bit.
-  return ((squares[..., :, None] + squares[..., None, :]) - (B + B.swapaxes(-1, -2))).astype(result)
+  return compiled(_edm_from_gram, (B,), "(p,q)")
 
 
 def is_edm(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
@@ -113,7 +110,7 @@ def is_edm(D: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
     (True, False)
   """
   validation.square("is_edm", "D", D)
-  D, values, limit, allowed = _eigenvalues(jnp.asarray(D), tolerance)
+  D, values, limit, allowed = _eigenvalues(D, tolerance)
   zero_diagonal = jnp.abs(jnp.diagonal(D, axis1=-2, axis2=-1)).max(-1, initial=0) <= allowed
   symmetric = jnp.abs(D - D.swapaxes(-1, -2)).max((-1, -2), initial=0) <= allowed
   semidefinite = values.min(-1, initial=0) >= -limit
@@ -149,22 +146,41 @@ def embedding_dimension(D: ArrayLike, *, tolerance: float | None = None) -> jax.
   """
   validation.square("embedding_dimension", "D", D)
   validation.distances("embedding_dimension", "D", D)
-  _, values, limit, _ = _eigenvalues(jnp.asarray(D), tolerance)
+  _, values, limit, _ = _eigenvalues(D, tolerance)
   return (values > limit[..., None]).sum(-1)
 
 
+def _gram_from_edm(D: jax.Array) -> jax.Array:
+  return linear(_GRAM, (), [D])[0]
+
+
+def _gram_in_units(D: jax.Array) -> Arrays:
+  unit = unit_of(D)
+  return [double_centred(D / unit) * unit]
+
+
+_GRAM = LinearMap.of(_gram_in_units, _gram_in_units)  # its own transpose; a unit is not linear for JAX
+
+
+def _edm_from_gram(B: jax.Array) -> jax.Array:
+  squares = jnp.diagonal(B)
+  # Two sums of two: on the diagonal they are equal to the last bit.
+  return (squares[:, None] + squares) - (B + B.T)
+
+
 def double_centred(D: jax.Array) -> jax.Array:
-  """``-1/2 J D J``, ``(..., n, n)``."""
+  """``-1/2 J D J``, ``(..., n, n)``, in units in which the sum of a row is finite."""
   rows_centred = D - D.mean(-1, keepdims=True)
   return -(rows_centred - rows_centred.mean(-2, keepdims=True)) / 2
 
 
-def _eigenvalues(D: jax.Array, tolerance: float | None) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-  """D in the dtype of the computation, the eigenvalues of its Gram matrix, and what rounding may make of an eigenvalue
-  and of an entry, ``(...)``.
+def _eigenvalues(D: ArrayLike, tolerance: float | None) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+  """In units of a power of two: D, the eigenvalues of its Gram matrix, and what rounding may make of an eigenvalue and
+  of an entry, ``(...)``.
   """
   result, compute = dtypes(D)
-  D = jax.lax.stop_gradient(D.astype(compute))
+  D = jax.lax.stop_gradient(jnp.asarray(with_all_digits(D)).astype(compute))
+  D = D / unit_of(D, (-1, -2))
   n = D.shape[-1]
   values = jnp.linalg.eigvalsh(double_centred(D)) if n else D.sum(-1)
   largest_entry, largest = jnp.abs(D).max((-1, -2), initial=0), jnp.abs(values).max(-1, initial=0)

@@ -19,8 +19,8 @@ from jax.scipy.sparse.linalg import cg
 
 from jax_edm._core.distance import dot
 from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
+from jax_edm._mds.forces import Weights, half_gradient_by_differences, half_gradient_by_products
 from jax_edm._mds.laplacian import apply_root, root_of_inverse
-from jax_edm._mds.stress import Weights, half_gradient
 from jax_edm._mds.subspace import Spectrum
 from jax_edm._mds.sylvester import solve_sylvester
 
@@ -37,15 +37,17 @@ def _tangent(constants: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
   t, w = of_stress[0], of_stress[1] if len(of_stress) == 2 else None
   x = stationary(x, t, w)
   root = None if w is None else root_of_inverse(lax.stop_gradient(w))
+  # Not whichever the weights need: JAX cannot transpose a lax.cond of which the members of a batch take both branches.
+  half_gradient = half_gradient_by_products if w is None else half_gradient_by_differences
   moved = [jnp.zeros_like(a) if da is None else da for a, da in zip(of_stress, tangents[1:], strict=True)]
-  right = jax.jvp(lambda t, w=None: half_gradient(x, t, w), of_stress, moved)[1]
+  right = jax.jvp(partial(half_gradient, x), of_stress, moved)[1]
   without_motions = partial(orthogonal_to_motions, x, jnp.linalg.eigh(dot(x.T, x)))
   # H plus this multiple of the projection on the motions is invertible; the multiple is about as large as H elsewhere.
   multiple = lax.stop_gradient(x.shape[0] if w is None else w.sum() / x.shape[0])
   tolerance = float(jnp.finfo(x.dtype).eps) ** 0.75
 
   def hessian(v: jax.Array) -> jax.Array:
-    return jax.jvp(lambda x: half_gradient(x, t, w), (x,), (v,))[1] + multiple * (v - without_motions(v))
+    return jax.jvp(lambda x: half_gradient(x, *of_stress), (x,), (v,))[1] + multiple * (v - without_motions(v))
 
   def solve(hessian: Any, right: jax.Array) -> jax.Array:
     precondition = None if root is None else partial(apply_root, root)

@@ -20,6 +20,7 @@ from jax import lax
 
 from jax_edm._core.distance import dot, transposed
 from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
+from jax_edm._mds.units import unit_of
 
 BLOCK = 64  # points that are eliminated between two products of matrices
 
@@ -31,13 +32,14 @@ def laplacian(w: jax.Array, s: jax.Array) -> jax.Array:
 
 def laplacian_inverse(w: jax.Array) -> jax.Array:
   """``V^+``, ``(n, n)``, for weights that connect all points; neither their diagonal nor their asymmetry counts."""
-  w = (w + w.T) / 2
-  return linear(_INVERSE, [jnp.where(jnp.eye(w.shape[0], dtype=bool), 0, w)])[0]
+  w = jnp.where(jnp.eye(w.shape[0], dtype=bool), 0, w)
+  unit = unit_of(w)
+  w = w / unit
+  return linear(_INVERSE, [(w + w.T) / 2])[0] / unit
 
 
-def solve_laplacian(w: jax.Array, f: jax.Array) -> jax.Array:
-  """``V^+ f``, ``(n, k)``, where the columns of f have the sum zero; w is symmetric with a zero diagonal."""
-  root = root_of_inverse(lax.stop_gradient(w))
+def solve_laplacian(w: jax.Array, root: jax.Array, f: jax.Array) -> jax.Array:
+  """``V^+ f``, ``(n, k)``, where the columns of f have the sum zero; ``root`` is ``root_of_inverse(w)``."""
   return lax.custom_linear_solve(lambda s: laplacian(w, s), f, lambda _, f: apply_root(root, f), symmetric=True)
 
 

@@ -9,7 +9,7 @@ from jax_edm import _errors
 from jax_edm._core.batching import compiled
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
-from jax_edm._mds import sylvester
+from jax_edm._mds import sylvester, units
 from jax_edm._typing import ArrayLike
 
 
@@ -69,8 +69,12 @@ def procrustes(x: ArrayLike, y: ArrayLike, *, scale: bool = False, reflection: b
 
 
 def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> tuple[jax.Array, ...]:
-  centre_x, centre_y = x.mean(0), y.mean(0)
-  x, y = x - centre_x, y - centre_y
+  (x, centre_x), (y, centre_y) = centred(x), centred(y)
+  of_x, of_y = (units.power_of_two(jnp.abs(a).max()) for a in (x, y))
+  either = units.positive(jnp.maximum(of_x, of_y))
+  # With a scale, each set has a unit of its own, if its points do not coincide.
+  of_x, of_y = (jnp.where(a == 0, either, a) if scaled else either for a in (of_x, of_y))
+  x, y = x / of_x, y / of_y
   m = dot(x.T, y)
   u, values, vt = jnp.linalg.svd(m)
   mirrored = jnp.linalg.det(dot(u, vt)) < 0
@@ -83,5 +87,12 @@ def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> t
     size = (x * x).sum()
     s = jnp.where(size == 0, 1, jnp.maximum((rotation * m).sum(), 0) / jnp.where(size == 0, 1, size))
   moved = s * dot(x, rotation)
-  rmsd = safe_root(((moved - y) ** 2).sum(1).mean())
-  return moved + centre_y, rotation, centre_y - s * dot(centre_x, rotation), s, rmsd
+  rmsd = safe_root(((moved - y) ** 2).sum(1).mean()) * of_y
+  s = s * (of_y / of_x)
+  return moved * of_y + centre_y, rotation, centre_y - s * dot(centre_x, rotation), s, rmsd
+
+
+def centred(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The points, centred, and their mean. Points that coincide become zero, however their mean is rounded."""
+  mean = x.mean(0)
+  return x - jnp.where((x == x[0]).all(), x, mean), mean

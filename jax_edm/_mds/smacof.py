@@ -10,17 +10,19 @@ from jax import lax
 
 from jax_edm import _errors
 from jax_edm._core import validation
-from jax_edm._core.batching import map_matrices
+from jax_edm._core.batching import map_matrices, with_all_digits
 from jax_edm._core.distance import dot
-from jax_edm._mds import implicit, stress
+from jax_edm._mds import forces, implicit, stress
+from jax_edm._mds.forces import Weights
 from jax_edm._mds.gram import double_centred
 from jax_edm._mds.laplacian import apply_root, root_of_inverse
-from jax_edm._mds.stress import Weights
 from jax_edm._mds.subspace import largest_eigenvalues
 from jax_edm._mds.sylvester import principal_points
+from jax_edm._mds.units import unit_of
 from jax_edm._typing import ArrayLike
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
+MOST_STEPS = 2**31 - 1
 PATH_BLOCK = 32  # points that shortest paths may pass from one loop over the matrix to the next
 
 State = tuple[jax.Array, Any, Any]  # points, the steps so far, and whether the last of them still moved the points
@@ -76,12 +78,15 @@ def smacof(
   Raises:
     ValueError: as :func:`stress`; dim, max_steps, restarts or tolerance are out of range; several restarts without a
       key; outside ``jit`` also weights that do not connect all points.
-    TypeError: target, weights or initial do not hold real numbers; dim, max_steps or restarts are not integers.
+    TypeError: target, weights or initial do not hold real numbers; dim, max_steps or restarts are not integers;
+      tolerance is not a number, or key is none of ``jax.random``.
 
   Derivatives: all modes, all orders, of the points and the stress with respect to the target and the weights, by the
   implicit function theorem; the start has none. They are those of the minimum: the start must have converged, so pass
   a small tolerance. They are right for functions of the distances between the points; the points turn no more than
-  they must. There is none where the minimum is not isolated (too few distances to determine the points).
+  they must. There is none where the minimum is not isolated (too few distances to determine the points), or where the
+  points span fewer than ``dim`` dimensions (exact distances of points on a line, with ``dim=2``): what is returned
+  there may be wrong.
   Memory: O(n^2); each step needs O(n) in addition to the target and the weights.
 
   Example:
@@ -94,7 +99,8 @@ def smacof(
     True
   """
   _check(target, dim, weights, initial, key, restarts, max_steps, tolerance)
-  return _smacof(target, stress.without_diagonal(weights), initial, key, tolerance, dim, restarts, max_steps)
+  matrices = map(with_all_digits, (target, stress.without_diagonal(weights), initial))
+  return _smacof(*matrices, key, tolerance, dim, restarts, max_steps)
 
 
 def _check(
@@ -111,9 +117,14 @@ def _check(
       raise _errors.error("smacof", "initial must have dim coordinates", got, "Change one of the two")
   _errors.positive("smacof", "restarts", restarts)
   _errors.positive("smacof", "max_steps", max_steps)
+  if max_steps > MOST_STEPS:
+    raise _errors.error("smacof", "max_steps must be less than 2**31", str(max_steps), "Steps are counted in 32 bits")
+  _errors.number("smacof", "tolerance", tolerance)
   if validation.is_concrete(tolerance) and not tolerance >= 0:
     raise _errors.error("smacof", "tolerance must not be negative", repr(tolerance), "With 0 it takes all max_steps")
-  if restarts > 1 and key is None:
+  if key is not None:
+    _errors.key("smacof", key)
+  elif restarts > 1:
     advice = "Pass key=jax.random.key(0)"
     raise _errors.error("smacof", "random starts need a key", f"key=None and restarts={restarts}", advice)
 
@@ -123,14 +134,10 @@ def _smacof(
   target: Any, weights: Any, initial: Any, key: Any, tolerance: Any, dim: int, restarts: int, max_steps: Any
 ) -> SMACOFResult:
   def one_matrix(t: jax.Array, w: Weights, initial: jax.Array | None) -> SMACOFResult:
-    t, w = stress.symmetrized(t, w)
-    # In units that are powers of two no square vanishes or overflows, and no digit changes.
-    known = jnp.abs(t) if w is None else jnp.where(w == 0, 0, jnp.abs(t))
-    unit, of_weights = stress.positive(stress.power_of_two(known.max())), jnp.ones((), t.dtype)
-    t, initial = t / unit, None if initial is None else initial / unit
-    if w is not None:
-      of_weights = stress.positive(stress.power_of_two(w.max()))
-      w = w / of_weights
+    unit = unit_of(t if w is None else jnp.where(w == 0, 0, t))
+    of_weights = jnp.ones((), t.dtype) if w is None else unit_of(w)
+    t, w = forces.symmetrized(t / unit, None if w is None else w / of_weights)
+    initial = None if initial is None else initial / unit
     # Without the barrier XLA transposes the matrices anew in every pass over them.
     fixed_t, fixed_w, start = lax.optimization_barrier(lax.stop_gradient((t, w, initial)))
     found = search(fixed_t, fixed_w, start, key, dim, restarts, max_steps, tolerance)
@@ -150,7 +157,7 @@ def search(
   root = None if w is None else root_of_inverse(w)
 
   def guttman_step(x: jax.Array) -> jax.Array:
-    f = stress.half_gradient(x, t, w)
+    f = forces.half_gradient(x, t, w)
     return x - (f / f.shape[0] if root is None else apply_root(root, f))
 
   descend = partial(descent, guttman_step, tolerance)

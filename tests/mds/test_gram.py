@@ -35,8 +35,9 @@ def test_derivatives_of_gram_and_edm(rng):
     (gram_from_edm, lambda g: -J @ g @ J / 2),
     (edm_from_gram, lambda g: np.diag(g.sum(1) + g.sum(0)) - g - g.T),
   ):
-    bar, tangent, value = quick_jit(lambda a, v: (jax.vjp(f, a)[1](v)[0], jax.jvp(f, (a,), (v,))[1], f(v)))(a, v)  # noqa: B023
-    np.testing.assert_allclose(bar, adjoint(v), atol=1e-5)
+    bars = lambda a, v: (jax.vjp(f, a)[1](v)[0], jax.linear_transpose(f, a)(v)[0])  # noqa: B023, E731
+    (*bars, tangent), value = quick_jit(lambda a, v: ((*bars(a, v), jax.jvp(f, (a,), (v,))[1]), f(v)))(a, v)  # noqa: B023
+    np.testing.assert_allclose(bars, [adjoint(v)] * 2, atol=1e-5)
     np.testing.assert_allclose(tangent, value, atol=1e-5)
 
 

@@ -10,25 +10,31 @@ from jax_edm import edm, smacof
 from mds_problems import check_both_orders, incomplete, symmetric
 from transformations import quick_jit
 
-# n, d, noise, missing, and whether there are weights
-CASES = {"complete": (7, 2, 0.1, 0.0, False), "weighted": (11, 2, 0.1, 0.3, True), "on a line": (8, 1, 0.02, 0.0, True)}
+# n, d, noise, missing, and the weights: none, or the leading axes of theirs
+CASES = {
+  "complete": (7, 2, 0.1, 0.0, None),
+  "weighted": (11, 2, 0.1, 0.3, ()),
+  "a batch of weights": (7, 2, 0.1, 0.0, (2,)),
+  "on a line": (8, 1, 0.02, 0.0, ()),
+}
+SLOW = ("weighted", "on a line")
 
 
-@pytest.mark.parametrize("name", [pytest.param(c, marks=pytest.mark.slow) if c == "on a line" else c for c in CASES])
+@pytest.mark.parametrize("name", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES])
 @pytest.mark.usefixtures("double_precision")
 def test_derivative_of_the_solution(name, rng):
   """By the implicit function theorem, against central differences of solutions."""
-  n, d, noise, missing, weighted = CASES[name]
+  n, d, noise, missing, batch = CASES[name]
   _, t, w = incomplete(rng, n, d, noise, missing)
   dt, dw, c = symmetric(rng, n) * t, symmetric(rng, n) * (w > 0) / 10, rng.normal(size=(n, n))
-  w, dw = (w, dw) if weighted else (None, None)
+  w, dw = (None, None) if batch is None else (w * (1 + rng.random((*batch, 1, 1)) * (t > t.mean())), dw)
   start = smacof(t, d, weights=w, tolerance=1e-13, max_steps=20_000)
-  assert bool(start.converged)
+  assert bool(start.converged.all())
 
   def measure(s):
     weights = None if w is None else w + s * dw
     found = smacof(t + s * dt, d, weights=weights, initial=start.points, tolerance=1e-14, max_steps=20_000)
-    return (c * jnp.sin(edm(found.points))).sum() + found.stress
+    return (c * jnp.sin(edm(found.points))).sum() + found.stress.sum()
 
   check_both_orders(measure, [()], 4e-5 * n)
 

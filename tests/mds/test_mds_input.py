@@ -12,13 +12,17 @@ from jax_edm import (
   distances,
   edm,
   edm_from_gram,
+  edm_jvp,
+  edm_vjp,
   embedding_dimension,
   gram_from_edm,
   guttman_inverse,
   guttman_transform,
   is_edm,
   procrustes,
+  safe_root,
   smacof,
+  squareform,
   stress,
 )
 from mds_problems import EPS, GRID, RANDOM, changed
@@ -87,7 +91,35 @@ BAD = {
   "no key": (ValueError, "random starts need a key. Got key=None and restarts=3", lambda: smacof(D, 2, restarts=3)),
   "restarts": (ValueError, "restarts must be at least 1. Got 0", lambda: smacof(D, 2, restarts=0)),
   "steps": (TypeError, "max_steps must be an integer", lambda: smacof(D, 2, max_steps=1.5)),
+  "too many steps": (
+    ValueError,
+    "max_steps must be less than 2\\*\\*31. Got 2147",
+    lambda: smacof(D, 2, max_steps=2**31),
+  ),
   "tolerance": (ValueError, "tolerance must not be negative", lambda: smacof(D, 2, tolerance=-1.0)),
+  "no tolerance": (
+    TypeError,
+    "smacof: tolerance must be a real number. Got NoneType",
+    lambda: smacof(D, 2, tolerance=None),
+  ),
+  "tolerance in words": (TypeError, "tolerance must be a real number. Got str", lambda: smacof(D, 2, tolerance="a")),
+  "complex tolerance": (TypeError, "Got complex128", lambda: smacof(D, 2, tolerance=np.complex128(1))),
+  "tolerances": (
+    ValueError,
+    r"tolerance must be one number. Got shape \(2,\)",
+    lambda: smacof(D, 2, tolerance=np.ones(2)),
+  ),
+  "number for a key": (
+    TypeError,
+    r"smacof: key must be a key of jax.random. Got int. Pass key=jax.random.key\(0\)",
+    lambda: smacof(D, 2, key=0, restarts=2),
+  ),
+  "array for a key": (TypeError, "Got an array of float32", lambda: smacof(D, 2, key=X, restarts=2)),
+  "keys": (
+    ValueError,
+    r"key must be one key. Got shape \(2,\)",
+    lambda: smacof(D, 2, key=jax.random.split(jax.random.key(0)), restarts=2),
+  ),
   "shape of weights": (
     ValueError,
     r"weights must have one entry for each entry of target. Got weights \(6,\) and target \(6, 6\)",
@@ -201,6 +233,40 @@ def test_dtypes(name):
     assert int(embedding_dimension(D)) == 2
     np.testing.assert_allclose(edm(found.points).astype(float), D.astype(float), atol=8 * eps * float(D.max()))
     np.testing.assert_allclose(edm(fitted.points).astype(float), D.astype(float), atol=max(200 * eps, 1e-3))
+
+
+def test_integers_of_64_bits_keep_their_digits():
+  """NumPy's, in every argument: without 64-bit types JAX takes them for integers of 32 bits, which wrap."""
+  D = np.array([[0, 2_500_000_000, 9], [2_500_000_000, 0, 2_500_000_000], [9, 2_500_000_000, 0]])
+  x = np.array([[0, 2_500_000_000], [-2_500_000_000, 0], [1, 1]])
+  w = 2_400_000_000 + D
+  functions = {
+    "gram_from_edm": lambda D, x, w: gram_from_edm(D),
+    "edm_from_gram": lambda D, x, w: edm_from_gram(D),
+    "is_edm": lambda D, x, w: is_edm(D),
+    "embedding_dimension": lambda D, x, w: embedding_dimension(D),
+    "classical_mds": lambda D, x, w: classical_mds(D, 2),
+    "stress": lambda D, x, w: stress(x, D, weights=w),
+    "normalized stress": lambda D, x, w: stress(x, D, weights=w, normalized=True),
+    "guttman_transform": lambda D, x, w: guttman_transform(x, D, weights=w),
+    "guttman_inverse": lambda D, x, w: guttman_inverse(w),
+    "smacof": lambda D, x, w: smacof(D, 2, weights=w, initial=x, max_steps=3),
+    "procrustes": lambda D, x, w: procrustes(x, x[::-1]),
+    "safe_root": lambda D, x, w: safe_root(D),
+    "squareform": lambda D, x, w: squareform(D),
+    "squareform of a vector": lambda D, x, w: squareform(D[:, 1]),
+    "edm_jvp": lambda D, x, w: edm_jvp(x, X[:3]),
+    "edm_vjp": lambda D, x, w: edm_vjp(x, X[:3, :1] - X[:3, 0]),
+  }
+  for name, f in functions.items():
+    arrays = [a.astype(np.float32) for a in (D, x, w)]
+    expected = f(*arrays)
+    for types in ((np.int64,) * 3, (np.uint64, np.int64, np.uint64)):
+      found = f(*(a.astype(t) for a, t in zip((D, x, w), types, strict=True)))
+      jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=64 * EPS, err_msg=name), found, expected)  # noqa: B023
+  assert bool(is_edm(D))
+  with x64(True):
+    assert squareform(D).dtype == np.int64
 
 
 def test_numpy_arrays_are_taken_as_they_are():

@@ -117,3 +117,21 @@ def test_weights_of_the_inverse_square(rng):
   found = smacof(target, 2, weights=1 / target**2)
   assert bool(found.converged)
   np.testing.assert_allclose(distances(found.points), target, atol=1e-3)
+
+
+def test_a_step_of_a_chain(rng):
+  """Six points, light and heavy links in turn, and targets that are twice the distances: every link is doubled.
+
+  Over eight decades to the last digits, over ten to four digits, over twelve to a few per cent.
+  """
+  x = rng.normal(size=(10, 6, 2)).astype(np.float32)
+  links = np.diff(x.astype(np.float64), axis=1)
+  t = (2 * oracle.distances(x)).astype(np.float32)
+  step = jax.jit(lambda x, t, w: guttman_transform(x, t, weights=w))
+  for decades, rtol in ((2, 16 * EPS), (8, 64 * EPS), (10, 2e-4), (12, 5e-2)):
+    for first in (0, 1):
+      of_links = 10.0 ** (decades * (np.arange(5) % 2 - first) / 2)
+      w = np.diag(of_links, 1) + np.diag(of_links, -1)
+      found = np.diff(np.asarray(step(x, t, w.astype(np.float32)), np.float64), axis=1)
+      error = np.linalg.norm(found - 2 * links, axis=-1) / np.linalg.norm(links, axis=-1)
+      assert error.max() < rtol, (decades, error.max())

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import accounting, dense, models, points, streamed, versions
 from benchmarks.case import Case
-from benchmarks.losses import Formula
+from benchmarks.losses import by_hand
 from benchmarks.table import RESULTS, kept, kept_models, models_tables, table
 from benchmarks.timing import medians
 
@@ -148,7 +148,7 @@ def plan(options: argparse.Namespace, other: ModuleType | None) -> accounting.Pl
     compiles=not (options.no_compile or options.few),
     at_once=options.few,
     runs=not options.compile_only,
-    others=() if other is None else ((versions.name_of(other), Formula(other.edm, other.distances)),),
+    others=() if other is None else ((versions.name_of(other), by_hand(other.edm, other.distances)),),
   )
 
 

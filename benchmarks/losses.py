@@ -20,10 +20,11 @@ STEPS, DT = 200, 5e-3  # of the simulation
 
 
 class Formula(NamedTuple):
-  """How a side computes squared distances, and distances."""
+  """How a side computes squared distances, distances, and the Matern kernel of 5/2."""
 
   squared: Callable[..., jax.Array]
   distances: Callable[..., jax.Array]
+  kernel: Callable[..., jax.Array]
 
 
 Loss = Callable[..., jax.Array]  # of a formula, x, y or None, and what else the loss needs
@@ -38,10 +39,20 @@ def plain(squared: sides.Matrix) -> Formula:
     itself = jnp.eye(len(x), dtype=bool)
     return jnp.where(itself, 0, jnp.sqrt(jnp.where(itself, 1, squared(x))))
 
-  return Formula(squared, distances)
+  return by_hand(squared, distances)
 
 
-OURS = Formula(jax_edm.edm, jax_edm.distances)
+def by_hand(squared: Callable[..., jax.Array], distances: Callable[..., jax.Array]) -> Formula:
+  """With a kernel of distances, as one writes it."""
+
+  def kernel(x: jax.Array, y: jax.Array | None = None) -> jax.Array:
+    u = 5**0.5 * distances(x, y)
+    return (1 + u + u**2 / 3) * jnp.exp(-u)
+
+  return Formula(squared, distances, kernel)
+
+
+OURS = Formula(jax_edm.edm, jax_edm.distances, lambda x, y=None: jax_edm.matern(jax_edm.edm(x, y), 2.5))
 PLAIN = {
   "broadcast": plain(sides.broadcast),
   "unrolled": plain(sides.unrolled),
@@ -54,6 +65,10 @@ PLAIN = {
 
 def gaussian(f: Formula, x: jax.Array, y: jax.Array | None) -> jax.Array:
   return jnp.exp(-f.squared(x, y)).sum()
+
+
+def matern(f: Formula, x: jax.Array, y: jax.Array | None) -> jax.Array:
+  return f.kernel(x, y).sum()
 
 
 def squared_stress(f: Formula, x: jax.Array, y: jax.Array | None, target: jax.Array) -> jax.Array:

@@ -73,6 +73,7 @@ def observed(n: int, two: bool = False) -> Arrays:
 
 GAUSSIAN = Work("sum exp(-D), wide", losses.gaussian, nothing)
 NARROW = Work("sum exp(-D), narrow", losses.gaussian, nothing, spread=0.0)
+MATERN = Work("sum of Matern 5/2", losses.matern, nothing)
 SQUARED_STRESS = Work("squared stress", losses.squared_stress, target)
 STRESS = Work("stress of distances", losses.stress, target, tolerance=1e-3)
 CONTRASTIVE = Work("contrastive loss", losses.contrastive, labels)
@@ -101,7 +102,7 @@ def few() -> Iterator[Model]:
 
 
 def gradients(sizes: tuple[int, ...], coordinates: tuple[int, ...]) -> Iterator[Model]:
-  for work in (GAUSSIAN, NARROW, SQUARED_STRESS, STRESS, CONTRASTIVE, PROCESS):
+  for work in (GAUSSIAN, NARROW, MATERN, SQUARED_STRESS, STRESS, CONTRASTIVE, PROCESS):
     for n in sizes:
       for d in coordinates:
         if work is PROCESS and n > LARGEST_PROCESS:
@@ -136,7 +137,7 @@ def products(sizes: tuple[int, ...], coordinates: tuple[int, ...]) -> Iterator[M
   """Hessian-vector products; of the Gaussian process in the cheaper order only."""
   orders = {"forward over reverse": losses.forward_over_reverse, "reverse over reverse": losses.reverse_over_reverse}
   for order, make in orders.items():
-    for work in (GAUSSIAN, NARROW, SQUARED_STRESS, STRESS, CONTRASTIVE, PROCESS):
+    for work in (GAUSSIAN, NARROW, MATERN, SQUARED_STRESS, STRESS, CONTRASTIVE, PROCESS):
       if work is PROCESS and make is losses.reverse_over_reverse:
         continue
       for n in (n for n in sizes if n <= LARGEST_HVP):

@@ -1,4 +1,4 @@
-"""The two pictures of docs/points.md: ``python docs/pictures.py``, from the root, with the extra ``cli`` installed."""
+"""The pictures of docs/points.md and docs/numerics.md: ``python docs/pictures.py``, from the root, with extra ``cli``."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
 from benchmarks.points import problem  # noqa: E402
-from jax_edm import classical_mds, distances, procrustes, smacof  # noqa: E402
+from jax_edm import classical_mds, distances, matern, procrustes, radial, safe_root, smacof  # noqa: E402
 
 DELETED = 110
 RESULTS = ROOT / "benchmarks" / "results" / "x86_64-2cores-jax0.10.1-points.json"
@@ -76,6 +76,35 @@ def methods(file: Path) -> None:
   print({name: [round(value, 4) for value in values] for name, values in errors.items()})
 
 
+def derivatives_of_a_kernel(file: Path) -> None:
+  """Errors of the derivatives of the Matern kernel of 5/2 with respect to the squared distance, in float32."""
+  D = (np.logspace(-12, 1.5, 400) ** 2).astype(np.float32)
+  u = np.sqrt(5 * D.astype(np.float64))
+  exact = [-5 / 6 * (1 + u) * np.exp(-u), 25 / 12 * np.exp(-u)]
+
+  def by_hand(r: jax.Array) -> jax.Array:
+    return (1 + 5**0.5 * r + 5 / 3 * r**2) * jnp.exp(-(5**0.5) * r)
+
+  sides = {
+    "by hand, with safe_root": lambda D: by_hand(safe_root(D)),
+    "radial": radial(by_hand),
+    "matern": lambda D: matern(D, 2.5),
+  }
+  figure = Figure(figsize=(11, 4.2), layout="constrained")
+  for axes, order in zip(figure.subplots(1, 2), (1, 2), strict=True):
+    for color, (name, kernel) in zip(("C3", "C1", "C0"), sides.items(), strict=True):
+      derivative = jax.grad(kernel) if order == 1 else jax.grad(jax.grad(kernel))
+      found = np.asarray(jax.jit(jax.vmap(derivative))(D), np.float64)
+      error = np.nan_to_num(np.abs(found / exact[order - 1] - 1), nan=np.inf)
+      axes.loglog(np.sqrt(D), np.clip(error, 1e-8, 1e12), ".", markersize=3, color=color, label=name)
+    axes.axhline(float(np.finfo(np.float32).eps), color="0.5", linewidth=0.8)
+    title = f"{('first', 'second')[order - 1]} derivative with respect to the squared distance"
+    axes.set(title=title, xlabel="distance", ylabel="relative error", ylim=(5e-9, 2e12))
+    axes.legend()
+  figure.savefig(file, dpi=110)
+
+
 if __name__ == "__main__":
+  derivatives_of_a_kernel(ROOT / "docs" / "radial_error.png")
   recovery(ROOT / "docs" / "points_recovery.png")
   methods(ROOT / "docs" / "points_methods.png")

@@ -19,6 +19,8 @@ from jax_edm._core.condensed import pdist, squareform
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.edm import distances, edm
 from jax_edm._core.jacobian import edm_jacobian, edm_jvp, edm_vjp
+from jax_edm._core.matern import matern
+from jax_edm._core.radial import radial
 from jax_edm._mds.classical import ClassicalMDS, classical_mds
 from jax_edm._mds.gram import edm_from_gram, embedding_dimension, gram_from_edm, is_edm
 from jax_edm._mds.procrustes import Procrustes, procrustes
@@ -44,11 +46,13 @@ __all__ = [
   "guttman_inverse",
   "guttman_transform",
   "is_edm",
+  "matern",
   "nearest",
   "pairwise_logsumexp",
   "pairwise_sum",
   "pdist",
   "procrustes",
+  "radial",
   "safe_root",
   "smacof",
   "squareform",

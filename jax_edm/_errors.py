@@ -12,6 +12,7 @@ from jax import lax
 
 REAL, NUMBERS = (jnp.floating, jnp.integer), (jnp.number, np.bool_)  # not np.number: bfloat16 is none
 PYTHON_NUMBERS = (bool, int, float, complex)
+RADIAL = "radial"  # takes a function of a distance; the others take functions of a squared distance
 
 Batch = tuple[int, ...]  # the leading axes
 
@@ -66,6 +67,12 @@ def array(
     raise type_error(function, f"{name} must have the byte order of this machine", f"dtype {x.dtype.str}", advice)
   if not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
     raise type_error(function, f"{name} must {what}", f"dtype {x.dtype}", advice)
+
+
+def numbers_of_pairs(function: str, name: str, x: Any) -> None:
+  """Real numbers, one for each pair: an array of any shape, or a Python number."""
+  if not isinstance(x, PYTHON_NUMBERS[1:3]):
+    array(function, name, x, REAL, "hold real numbers", "Convert it to a floating type")
 
 
 def points(function: str, name: str, x: Any) -> None:
@@ -144,8 +151,10 @@ def same_shape(function: str, name: str, value: Any, shape: tuple[int, ...], mea
 
 def function(name_of_caller: str, name: str, value: Any) -> None:
   if not callable(value):
-    expected = f"{name} must be a function of a squared distance"
+    expected = f"{name} must be a function of a {'distance' if name_of_caller == RADIAL else 'squared distance'}"
     advice = f"Put {name} first: {name_of_caller}(lambda D: jnp.exp(-D), x)"
+    if name_of_caller == RADIAL:
+      advice = "Write radial(lambda r: jnp.exp(-r))(D)"
     raise type_error(name_of_caller, expected, type(value).__name__, advice)
 
 
@@ -168,6 +177,9 @@ def real_number(function: str, dtype: Any) -> None:
 def not_of_a_pair(function: str, got: str) -> TypeError:
   expected = "f must return one number for each pair, of its squared distance and of its entry of each of args"
   advice = "Take sums over points with values=, or outside, and pass arrays of points or pairs in args="
+  if function == RADIAL:
+    expected = "f must return one number for each distance, of that and of the other arguments of the result"
+    advice = "Pass arrays of pairs as arguments: radial(lambda r, a: a * jnp.exp(-r))(D, a)"
   return type_error(function, expected, got, advice)
 
 

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jax_edm import _errors, _sharding
 from jax_edm._core.batching import dtypes, with_all_digits
 from jax_edm._core.edm import check, choose_form, point_sets
+from jax_edm._core.function import PairFunction, UntracedPairFunction
 from jax_edm._core.points import PointSets
 from jax_edm._core.sizes import known
 from jax_edm._pairwise import blocked, execution
 from jax_edm._pairwise.execution import Plan
-from jax_edm._pairwise.problem import PairFunction, Problem, UntracedPairFunction
+from jax_edm._pairwise.problem import Problem
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, Sum
 from jax_edm._typing import ArrayLike, AxisName, Implementation, Method
 

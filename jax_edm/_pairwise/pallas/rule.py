@@ -16,10 +16,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jax_edm import _errors
+from jax_edm._core.function import PairFunction
 from jax_edm._core.linear import Arrays, linear_of_trees
 from jax_edm._pairwise.pallas.backend import Backend
 from jax_edm._pairwise.pallas.mosaic import Mosaic
-from jax_edm._pairwise.problem import PairFunction
 
 # By platform. Benchmarks put other sides of tiles here, and tests interpreted kernels for a CPU.
 BACKENDS: dict[str, Backend] = {"tpu": Mosaic()}

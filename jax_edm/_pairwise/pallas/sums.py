@@ -16,12 +16,13 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from jax_edm import _errors
 from jax_edm._core.derivatives import varying_axes
+from jax_edm._core.function import PairFunction
 from jax_edm._core.linear import Arrays
 from jax_edm._pairwise import reductions
 from jax_edm._pairwise.pallas import rule, sweeps
 from jax_edm._pairwise.pallas.backend import Backend
 from jax_edm._pairwise.pallas.rule import XLA, Kernel, NoKernel
-from jax_edm._pairwise.problem import PairFunction, Problem
+from jax_edm._pairwise.problem import Problem
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTotal, Sum
 
 ByXla = Callable[[Problem, Reduction], jax.Array]  # the same reduction by XLA

@@ -16,10 +16,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from jax_edm._core.function import SELECT
 from jax_edm._core.linear import Arrays
 from jax_edm._pairwise.pallas.backend import Backend, Layout, Shape, TileSize, Tiling, whole
 from jax_edm._pairwise.pallas.tile import Index, Inputs, Sweep, add
-from jax_edm._pairwise.problem import SELECT
 
 PRODUCT = 16  # the sides of a product are powers of two, and at least this
 WIDTH = 64  # the most coordinates in one product

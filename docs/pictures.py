@@ -1,4 +1,4 @@
-"""The pictures of docs/points.md and docs/numerics.md: ``python docs/pictures.py``, from the root, with extra ``cli``."""
+"""The pictures of docs/points.md and docs/numerics.md: ``python docs/pictures.py``, from the root, with extra cli."""
 
 import json
 import sys

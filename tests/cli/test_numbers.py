@@ -22,6 +22,7 @@ def fitted(tmp_path, *arguments):
   return np.load(tmp_path / "out" / "points.npy")
 
 
+@pytest.mark.slow
 def test_distances_of_any_size(tmp_path, capsys, fewer_steps):
   for size in (1e-280, 1e-200, 1e40, 1e200, 1e305):
     file = saved(tmp_path / "d.csv", matrix() * size)

@@ -20,7 +20,7 @@ def test_derivatives_at_every_distance(p, dtype):
     check_radii(f"Matern {2 * p + 1}/2", lambda D: matern(D, p + 0.5), dtype)
 
 
-@pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("jit", [pytest.param(lambda f: f, marks=pytest.mark.slow), quick_jit], ids=["eager", "jit"])
 def test_hessians_at_coincident_inputs(jit):
   """In all four orders of forward and reverse mode, with respect to one point, and mixed."""
   x = jnp.array([1.0, -2.0])

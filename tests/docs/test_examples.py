@@ -94,6 +94,7 @@ def test_sinkhorn_gradient_is_that_of_its_value():
   assert float((jax.grad(example.transport)(x, y) * v).sum()) == pytest.approx(float(slope), abs=2e-4)
 
 
+@pytest.mark.slow
 def test_kernel_ridge_learns_which_coordinate_matters():
   result = load("kernel_ridge").main()
   assert result["losses"][-1] < 0.1 * result["losses"][0]
@@ -101,6 +102,7 @@ def test_kernel_ridge_learns_which_coordinate_matters():
   assert result["length"][2] > 3 * max(result["length"][:2])
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_points_of_one():
   result = load("two_processes").main()
   assert result["together"]["devices"] == 4

@@ -165,6 +165,7 @@ def matrices_of_many_points(rng, n):
   }
 
 
+@pytest.mark.slow
 def test_largest_eigenvalues(rng):
   """As exact as a full decomposition, whatever the spectrum."""
   n = subspace.SMALL + 20

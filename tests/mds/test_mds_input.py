@@ -210,7 +210,15 @@ def test_bad_weights(case):
     call()
 
 
-@pytest.mark.parametrize("name", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16", "float64", "int32"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param("float16", marks=pytest.mark.slow),
+    pytest.param("bfloat16", marks=pytest.mark.slow),
+    "float64",
+    "int32",
+  ],
+)
 def test_dtypes(name):
   """The results have the dtype of the points or the matrix; integers become floating-point numbers."""
   with x64(name == "float64"):

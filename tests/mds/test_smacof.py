@@ -34,6 +34,7 @@ def recover(squared, known):
   return np.linalg.norm(edm(found) - squared, axis=(1, 2)) / np.linalg.norm(squared, axis=(1, 2)), found
 
 
+@pytest.mark.slow
 def test_missing_distances(rng):
   """20 points in a square, 10 problems with 100 of the 190 pairs deleted and 30 with 120: the missing ones are found.
 

@@ -89,6 +89,7 @@ def test_what_is_missing_with_the_memory_of_a_tpu(sets, rng):
   np.testing.assert_array_equal(of_x[~here], 0)
 
 
+@pytest.mark.slow
 def test_on_each_of_several_devices(rng):
   """Over Explicit axes, and around a ring over Auto ones; of one set and of two."""
   x, y = (rng.normal(size=(n, 3)).astype(np.float32) for n in (24, 16))

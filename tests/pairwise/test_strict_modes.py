@@ -41,7 +41,12 @@ def everything(dtype, d, rng):
 
 
 @pytest.mark.parametrize(
-  ("dtype", "d"), [pytest.param("bfloat16", 20, marks=pytest.mark.slow), ("bfloat16", 3), ("int32", 3)]
+  ("dtype", "d"),
+  [
+    pytest.param("bfloat16", 20, marks=pytest.mark.slow),
+    ("bfloat16", 3),
+    pytest.param("int32", 3, marks=pytest.mark.slow),
+  ],
 )
 def test_strict_modes(dtype, d, rng):
   run, x = everything(jnp.dtype(dtype), d, rng)

@@ -51,6 +51,7 @@ def test_the_sum_and_its_gradient_with_respect_to_everything(name, case, rng):
     definitions.agree(actual[v], definitions.expected(definitions.of_variant(p, v), p["g"], v), v)
 
 
+@pytest.mark.slow
 def test_without_jit(rng):
   """Arguments of NumPy, everywhere."""
   p = definitions.problem(rng, 37, 53, 3)

@@ -54,6 +54,7 @@ def test_every_transformation(name):
 EAGER = ["value", "jvp", "vjp", "linear_transpose", "grad of vmap", "sharded jit", "forward over reverse"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("f", "names"), [(edm, EAGER), (distances, ["vjp", "forward over reverse"])])
 def test_float32_without_jit(f, names):
   """And without 64-bit types: what runs eagerly is compiled one operation at a time, and a primitive as a whole."""

@@ -85,7 +85,9 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize("f", [gaussian, soft_minimum, neighbours], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+  "f", [gaussian, pytest.param(soft_minimum, marks=pytest.mark.slow), neighbours], ids=lambda f: f.__name__
+)
 @pytest.mark.parametrize("mode", INSIDE)
 @pytest.mark.usefixtures("double_precision")
 def test_a_ring_inside_the_shard_map_of_the_caller(mode, f):

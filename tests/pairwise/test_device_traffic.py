@@ -15,7 +15,12 @@ from transformations import hvp, quick_jit
 
 # Both forms of D, by differences and by products, of both kinds of sums.
 CASES = [(edm, 16), (distances, 3), (gaussian, 3), (gaussian, 16), (soft_minimum, 16)]
-each_case = pytest.mark.parametrize(("f", "d"), CASES, ids=[f"{f.__name__}, d={d}" for f, d in CASES])
+QUICK = [(edm, 16), (gaussian, 3)]
+each_case = pytest.mark.parametrize(
+  ("f", "d"),
+  [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
+  ids=[f"{f.__name__}, d={d}" for f, d in CASES],
+)
 
 
 def in_blocks(f):

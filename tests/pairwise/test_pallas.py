@@ -375,7 +375,8 @@ def test_the_memory_in_the_documents_is_what_compilers_say(name, column, d, monk
 # The benchmark that waits for a device
 
 
-@pytest.mark.parametrize("d", [3, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [3, 16])
 def test_the_benchmark_measures_and_finds_what_is_wrong(d, monkeypatch):
   if jax.default_backend() != "cpu":
     pytest.skip("interprets kernels, on a CPU")

@@ -133,6 +133,8 @@ def test_a_signal_leaves_nothing(number, tmp_path, capfd, monkeypatch):
     assert not (tmp_path / "out").exists()
     raise SystemExit(code)  # in the place of the end of the process
 
+  if signal.getsignal(number) == signal.SIG_IGN:  # under nohup, which the command respects
+    signal.signal(number, signal.SIG_DFL)
   before = signal.getsignal(number)
   monkeypatch.setattr(methods, "find", find)
   monkeypatch.setattr(os, "_exit", end)

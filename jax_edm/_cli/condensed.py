@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_edm._cli.errors import error
+from jax_edm._cli.errors import shape_error
 
 
 def is_condensed(size: int) -> bool:
@@ -22,7 +22,7 @@ def square(path: Path, values: np.ndarray, what: str) -> np.ndarray:
     return np.fmax(out, out.T)
   if rows != columns:
     advice = "Save the whole matrix, a triangle with its diagonal, or the condensed form as one column"
-    raise error(path, f"{what} must form a square matrix", f"{rows} x {columns} entries", advice)
+    raise shape_error(path, f"{what} must form a square matrix", f"{rows} x {columns} entries", advice)
   return values
 
 

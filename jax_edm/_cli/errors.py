@@ -11,9 +11,17 @@ class UnclearError(UserError):
   """The file can be read in two ways."""
 
 
+class ShapeError(UserError):
+  """A table of numbers has not the shape of what it should hold."""
+
+
 def error(who: object, expected: str, got: str, advice: str) -> UserError:
   return UserError(_errors.message(str(who), expected, got, advice))
 
 
 def unclear(who: object, what: str, got: str, advice: str) -> UnclearError:
   return UnclearError(_errors.message(str(who), f"it must be clear whether {what}", got, advice))
+
+
+def shape_error(who: object, expected: str, got: str, advice: str) -> ShapeError:
+  return ShapeError(_errors.message(str(who), expected, got, advice))

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from jax_edm._cli.errors import UnclearError, UserError, error, unclear
+from jax_edm._cli.errors import ShapeError, UnclearError, UserError, error, unclear
 
 MISSING = ("", "NA", "N/A", "#N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "-nan", "None", "none", "NULL", "null")
 DECIMAL_COMMA = r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?"
 NUMBER = re.compile(rf"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|{DECIMAL_COMMA}|[-+]?inf(inity)?", re.IGNORECASE)
 QUOTED = re.compile(r'"[^"]*"')
 PADDED = re.compile(r" *([;,\t]) *")
-SEPARATORS = ";\t, "
+SEPARATORS = ";\t ,"  # the most likely one first
 ALONE = "\x1f"  # in no file: every line is one cell
 DECLARED = re.compile(r'"?sep=([;,\t])"?')  # a first line that says what the separator is, as Excel reads it
 ROWS = "Leave an entry empty, or write NA, where there is none"
@@ -57,27 +57,32 @@ class Sheet(NamedTuple):
 def read(path: Path, interpret: Callable[[Sheet], T]) -> T:
   """What ``interpret`` makes of the file, with the only separator with which it makes something of it."""
   text = _lines(path)
-  readings: dict[str, T | UnclearError] = {}
+  readings: dict[str, T | UserError] = {}
   mistakes: dict[str, UserError] = {}
   for separator in text.separators:
     try:
       readings[separator] = _reading(_sheet(text, separator), interpret)
     except UserError as mistake:
       mistakes[separator] = mistake
-  if not readings:
+      if isinstance(mistake, ShapeError):
+        readings[separator] = mistake
+  if all(isinstance(reading, ShapeError) for reading in readings.values()):
     raise max(mistakes.items(), key=lambda item: sum(item[0] in line for line in text.unquoted))[1]
+  # A table of another shape counts as a reading beside one that has a less likely separator.
+  while isinstance([*readings.values()][-1], ShapeError):
+    readings.popitem()
   if len(readings) > 1:  # two ways to find numbers differ in what a comma is
     k = next((k for k, line in enumerate(text.unquoted) if "," in line), 0)
     advice = "Write sep=, above the table if they separate, and decimal points if they do not"
     got = f"{text.lines[k][:40]!r} in line {text.numbers[k]}"
     raise unclear(path, "commas separate or stand before decimals", got, advice)
   [reading] = readings.values()
-  if isinstance(reading, UnclearError):
+  if isinstance(reading, UserError):
     raise reading
   return reading
 
 
-def _reading(sheet: Sheet, interpret: Callable[[Sheet], T]) -> T | UnclearError:
+def _reading(sheet: Sheet, interpret: Callable[[Sheet], T]) -> T | UserError:
   try:
     return interpret(sheet)
   except UnclearError as question:
@@ -104,7 +109,7 @@ def _separators(unquoted: list[str]) -> list[str]:
   first = PADDED.sub(r"\1", unquoted[0])  # a blank beside a separator does not separate
   of_first = [separator for separator in SEPARATORS if separator in first]
   if of_first and not NUMBER.fullmatch(unquoted[0]):
-    return of_first
+    return of_first if of_first != [" "] else [" ", ALONE]  # there may be a blank in the name of a single column
   return [separator for separator in SEPARATORS if any(separator in line for line in unquoted)] + [ALONE]
 
 

@@ -33,9 +33,9 @@ def total(a: jax.Array, axis: int) -> jax.Array:
 def product(a: Any, b: Any, i: int, j: int) -> jax.Array:
   """The sum over axis ``i`` of the matrix ``a`` and ``j`` of ``b``, in full precision; a long sum of few in parts."""
   m = a.shape[i]
-  # A part along axis 0 lies together; one along axis 1 would be copied, unless there is one row.
-  few = FEW - 1 if i == j == 0 else 1
-  if not any(at_most(size, few) for size in (a.shape[1 - i], b.shape[1 - j])) or not known(m) or m <= LONG:
+  # Of sums over points. A part along axis 0 lies together; one along axis 1 is copied: worth it for few rows.
+  few = j == 0 and any(at_most(size, FEW - 1) for size in (a.shape[1 - i], *([b.shape[1]] if i == 0 else [])))
+  if not few or not known(m) or m <= LONG:
     return _dot(a, b, ((i,), (j,)))
   whole = m // LONG * LONG
 

@@ -39,7 +39,8 @@ from jax_edm._typing import ArrayLike
 # By the size of a number in bytes: nodes of the quadrature, and how far it reaches, as a fraction of the length of f.
 NODES = {4: 4, 8: 6}
 REACH = {4: 0.5, 8: 0.3}
-NOISE = 64  # times eps: an odd derivative at zero that is smaller, beside the even ones around it, is a rounding error
+NOISE = 8  # times eps: an odd derivative at zero that is smaller, beside the even ones around it, is a rounding error
+LOSS = 32  # times eps: what the chain rule may lose, where it is not worse than it must be
 
 Constants = tuple[jax.Array, ...]  # what f closes over, and its arguments beside the distance
 OfDistance = Callable[[jax.Array], jax.Array]
@@ -128,10 +129,10 @@ def _derivative(f: _Function, k: int, D: jax.Array, constants: Constants) -> jax
     return of_r(safe_root(D))
   itself = partial(replace(f, constants=()), lax.stop_gradient(constants))
   case = _case(itself, k, lax.stop_gradient(D))
+  near = case.at_zero | case.near & _agree(itself, k, case)
   if f.constants:  # it may have a cusp where f happens to have none
     case = case._replace(cusps=[case.near] * k)
-  far = jnp.where(case.near, 1, safe_root(D))
-  return jnp.where(case.near, _continued(of_r, k, case), _by_the_chain_rule(of_r, k, far))
+  return jnp.where(near, _continued(of_r, k, case), _by_the_chain_rule(of_r, k, case.far))
 
 
 def _tangent(f: _Function, k: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
@@ -160,12 +161,14 @@ def _replaced(constants: Constants, i: int, c: jax.Array) -> Constants:
 class Case(NamedTuple):
   """How ``f(sqrt(D))`` is differentiated k times at one D. Seen on f itself: the rest is linear in its directions."""
 
-  near: jax.Array  # by the continuation
+  near: jax.Array  # within the reach of the continuation
   r: jax.Array  # the distance where it is near, and another one where it is not
+  far: jax.Array  # the distance for the chain rule, which is not zero
   zero: jax.Array  # zero, unless f is singular there
   at_zero: jax.Array
   cusps: list[jax.Array]  # whether f has one, by odd order
   smooth: jax.Array  # there is a k-th derivative at zero
+  loss: jax.Array  # of the chain rule, which divides by r again and again
 
 
 def _case(of_r: OfDistance, k: int, D: jax.Array) -> Case:
@@ -175,23 +178,37 @@ def _case(of_r: OfDistance, k: int, D: jax.Array) -> Case:
   eps, tiny = float(jnp.finfo(D.dtype).eps), float(jnp.finfo(D.dtype).tiny)
   finite = reduce(jnp.logical_and, map(jnp.isfinite, a[: 2 * k + 1]))
   cusps = [a[i] > NOISE * eps * jnp.sqrt(a[i - 1]) * jnp.sqrt(a[i + 1]) for i in range(1, 2 * k, 2)]
-  lengths = [jnp.minimum(_ratio(a[i], a[i + 1]), jnp.sqrt(_ratio(a[i], a[i + 2]))) for i in range(2, 2 * k + 1)]
-  # Of a polynomial the last ones are zero; then lower ones tell the length, those of even order and of cusps.
-  lower = [
-    length if i % 2 == 0 else jnp.where(cusps[i // 2], length, jnp.inf) for i, length in enumerate(lengths[:-1], 2)
-  ]
-  length = jnp.where(lengths[-1] < jnp.inf, lengths[-1], reduce(jnp.minimum, lower, lengths[-1]))
+  length = _length(a, k, cusps)
   # Of a power there is no length; the chain rule serves it well, until it underflows.
   reach = jnp.where(length < jnp.inf, k * REACH[D.dtype.itemsize] * length, tiny**0.25)
   near = at_zero | (finite & (r < reach))
+  far = jnp.where(at_zero, 1, r)
+  size = sum(a[i] * length ** (i - 1) for i in range(1, 2 * k + 1))  # of the terms of f'
   return Case(
-    near,
-    jnp.where(finite, jnp.where(near, r, 0), 1),
-    jnp.where(finite, zero, 1),
-    at_zero,
-    cusps,
-    finite & ~reduce(jnp.logical_or, cusps),
+    near=near,
+    r=jnp.where(finite, jnp.where(near, r, 0), 1),
+    far=far,
+    zero=jnp.where(finite, zero, 1),
+    at_zero=at_zero,
+    cusps=cusps,
+    smooth=finite & ~reduce(jnp.logical_or, cusps),
+    loss=jnp.where(length < jnp.inf, LOSS * eps * size / far ** (2 * k - 1), jnp.inf),
   )
+
+
+def _length(a: list[jax.Array], k: int, cusps: list[jax.Array]) -> jax.Array:
+  """On which f changes, from its derivatives at zero; infinity if these do not tell."""
+  lengths = [jnp.minimum(_ratio(a[i], a[i + 1]), jnp.sqrt(_ratio(a[i], a[i + 2]))) for i in range(2, 2 * k + 1)]
+  # Of a polynomial the last ones are zero; then lower ones tell it, those of even order and of cusps.
+  lower = [
+    length if i % 2 == 0 else jnp.where(cusps[i // 2], length, jnp.inf) for i, length in enumerate(lengths[:-1], 2)
+  ]
+  return jnp.where(lengths[-1] < jnp.inf, lengths[-1], reduce(jnp.minimum, lower, lengths[-1]))
+
+
+def _agree(of_r: OfDistance, k: int, case: Case) -> jax.Array:
+  """The continuation is what the chain rule gives, but for its loss: f has nothing, such as a cutoff, in between."""
+  return jnp.abs(_continued(of_r, k, case) - _by_the_chain_rule(of_r, k, case.far)) <= case.loss
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

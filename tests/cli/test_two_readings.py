@@ -14,6 +14,7 @@ from jax_edm._cli.errors import UserError
 D = oracle.distances(np.random.default_rng(0).normal(size=(4, 2)))
 NO_DIAGONAL = np.where(np.eye(4), np.nan, D)
 COLUMN = pd.Series([0.5, 1.25, 3.0])  # of one coordinate, or the distances between three points
+SIX = pd.Series([1.5, 2.5, 2.0, 2.0, 2.5, 1.5])  # the distances between four points
 BARE = {"header": False, "index": False}
 COMMAS = {"sep": ";", "decimal": ","}  # of a German spreadsheet
 SEPARATOR = "whether commas separate"
@@ -51,6 +52,13 @@ def condensed(a, b, c):
   return [[np.nan, a, b], [a, np.nan, c], [b, c, np.nan]]
 
 
+def square_of(distances):
+  """Of four points."""
+  out = np.full((4, 4), np.nan)
+  out[np.triu_indices(4, 1)] = distances
+  return np.fmax(out, out.T)
+
+
 def test_one_column_with_decimal_commas(tmp_path):
   named, integers = pd.Series(COLUMN, name="x"), "x\n1,5\n2,25\n3,7\n"
   quoted, spread = '"x"\n0,500\n1,250\n3,000\n', condensed(0.5, 1.25, 3)
@@ -84,8 +92,14 @@ def test_one_column_with_decimal_commas(tmp_path):
     "labels above 2 x 2": ("3,5\n0,7\n7,0\n", SEPARATOR),
     "one line": ("0,5\n", SEPARATOR),
     "2 x 2": ("0,5\n5,0\n", [[np.nan, 5], [5, np.nan]]),
+    "an index and decimal commas, bare": (SIX.to_csv(header=False, **COMMAS), SEPARATOR),
+    "the same after tabs": (SIX.to_csv(header=False, sep="\t", decimal=","), SEPARATOR),
+    "the same after spaces": (SIX.to_csv(header=False, sep=" ", decimal=","), SEPARATOR),
+    "an index and whole numbers, bare": ("0,3\n1,5\n2,4\n3,4\n4,5\n5,3\n", SEPARATOR),
+    "a list of edges": ("1;2;1,5\n1;3;2,5\n1;4;2,1\n2;3;2,2\n2;4;2,6\n3;4;1,7\n", SEPARATOR),
     "one label and one distance": ("x\n1,5\n", SEPARATOR),
-    "other labels above than beside": ("a  46,25\nNA 46,25 \n", "labels of rows and columns must be the same"),
+    "other labels above than beside": ("a  46,25\nNA 46,25 \n", "entries must be numbers. Got 'a' in line 1"),
+    "a name with a blank": (SIX.to_csv(header=["distance (km)"], index=False), square_of(SIX)),
     "empty cells between spaces": ("p q r\n 2.5 1.5\n2.5  1.0\n1.5 1.0 \n", "Got 3 in line 1 and 2 in line 2"),
   }
   check(tmp_path, distances, cases)

@@ -102,6 +102,29 @@ def test_transformations(side, name, rng):
       np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 
 
+FAR_FROM_ZERO = {  # what the derivatives at zero do not show
+  "cutoff": (lambda r: jnp.where(r < 1, jnp.exp(-((r / 10) ** 2)), 0.0), (0.5, 1.001, 2.0)),
+  "soft sphere": (lambda r: jax.nn.softplus(10 * (1 - r)) ** 2, (0.9, 2.0)),
+  "shell": (lambda r: jnp.exp(-((r / 10) ** 2)) + jnp.exp(-10 * (r - 3) ** 2), (1.0, 2.0, 3.0)),
+  "a small cusp": (lambda r: jnp.exp(-r * r) + 1e-5 * r, (1e-6, 1e-4, 1e-2)),
+}
+
+
+@pytest.mark.parametrize("name", FAR_FROM_ZERO)
+def test_what_the_derivatives_at_zero_do_not_show(name):
+  """Along the distance the two derivatives of f are those that JAX takes of f itself."""
+  f, radii = FAR_FROM_ZERO[name]
+  F = radial(f)
+
+  def both(f):
+    return jax.vmap(lambda r: (jax.grad(f)(r), jax.grad(jax.grad(f))(r)))
+
+  found = quick_jit(both(lambda r: F(r * r)))(jnp.array(radii))
+  expected = quick_jit(both(f))(jnp.array(radii))
+  for a, e in zip(found, expected, strict=True):
+    np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5)
+
+
 def test_a_cusp_that_comes_with_a_parameter():
   """``exp(-r^2) + t r`` at t = 0: smooth in points, but not its derivative with respect to t."""
   mixed = jax.grad(jax.grad(lambda D, t: radial(lambda r: jnp.exp(-r * r) + t * r)(D)), argnums=1)

@@ -151,7 +151,8 @@ def test_a_missing_extra_says_what_to_install(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ("dim", "suffix", "squared", "method"), [(2, ".npy", False, "gradient"), (3, ".csv", True, "smacof")]
+  ("dim", "suffix", "squared", "method"),
+  [(2, ".npy", False, "gradient"), pytest.param(3, ".csv", True, "smacof", marks=pytest.mark.slow)],
 )
 def test_fit_finds_the_points(dim, suffix, squared, method, tmp_path, capsys, monkeypatch):
   """From three quarters of the distances, of which some stand in one triangle only."""

@@ -62,10 +62,14 @@ def test_float32_without_jit(f, names):
     check_cases(ALL[name], [Case(f, ((8, 3), (5, 3)), jnp.float32, "gram")], jit=lambda run: run)
 
 
+REST = [(edm, "jvp"), (edm, "grad of vmap"), (distances, "forward over reverse")]
+
+
 @pytest.mark.parametrize(
   ("f", "name"),
-  [(edm, name) for name in ("jvp", "value_and_grad", "grad of vmap", "forward over reverse")]
-  + [(distances, name) for name in ("grad of vmap", "forward over reverse")],
+  [(edm, name) for name in ("value_and_grad", "forward over reverse")]
+  + [(distances, "grad of vmap")]
+  + [pytest.param(*case, marks=pytest.mark.slow) for case in REST],
 )
 def test_where_compilers_fuse(f, name):
   """Larger sets in float32, compiled as users compile."""

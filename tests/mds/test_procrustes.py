@@ -26,7 +26,9 @@ def best_motion(x, y, scale, reflection):
 
 @pytest.mark.parametrize("reflection", [False, True])
 @pytest.mark.parametrize("scale", [False, True])
-@pytest.mark.parametrize(("n", "d"), [(10, 3), (3, 5), (2, 1), (40, 2)])
+@pytest.mark.parametrize(
+  ("n", "d"), [(10, 3), (3, 5), *(pytest.param(*s, marks=pytest.mark.slow) for s in ((2, 1), (40, 2)))]
+)
 def test_procrustes_is_the_best_motion(n, d, scale, reflection, rng):
   x, y = (rng.normal(size=(4, n, d)).astype(np.float32) for _ in "xy")
   found = procrustes(x, y, scale=scale, reflection=reflection)

@@ -157,7 +157,7 @@ def of_network(reduce, naive=False, **options):
 
 
 @either_kind
-@pytest.mark.parametrize("reduce", [pairwise_sum, pairwise_logsumexp])
+@pytest.mark.parametrize("reduce", [pairwise_sum, pytest.param(pairwise_logsumexp, marks=pytest.mark.slow)])
 def test_f_closes_over_what_lies_on_the_mesh(reduce, kind, rng):
   """Replicated or sharded, under jit, grad, vmap and a mesh that is set; of rows and of a ring; and NumPy arrays."""
   mesh, x = mesh_of(kind), rng.normal(size=(48, 3)).astype("f")

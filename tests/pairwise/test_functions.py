@@ -177,6 +177,7 @@ ALIKE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALIKE)
 def test_functions_that_look_alike_are_not_mixed_up(name):
   """Without jit, one after the other, and the first once more; the gradient too, which may be all that differs."""

@@ -108,7 +108,7 @@ SINGULAR = {
 }
 
 
-@pytest.mark.parametrize("sets", [1, 2])
+@pytest.mark.parametrize("sets", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_f_may_be_singular_where_nothing_is(sets, sums, rng):
   """Values and gradients are those of the points that there are; points that exist lie at no such distance."""
   n, m = 6, (6, 5)[sets - 1]

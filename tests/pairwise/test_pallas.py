@@ -226,8 +226,8 @@ def lowered(f, args, platforms):
 SIZES = [
   (100, 70, 1, None, 1),
   (1000, 300, 3, None, 2),
-  (129, 1000, 20, "difference", 1),
-  (128, 128, 64, None, 2),
+  pytest.param(129, 1000, 20, "difference", 1, marks=pytest.mark.slow),
+  pytest.param(128, 128, 64, None, 2, marks=pytest.mark.slow),
   (65, 300, 257, "gram", 1),
 ]
 

@@ -39,7 +39,9 @@ from jax_edm._typing import ArrayLike
 # By the size of a number in bytes: nodes of the quadrature, and how far it reaches, as a fraction of the length of f.
 NODES = {4: 4, 8: 6}
 REACH = {4: 0.5, 8: 0.3}
-NOISE = 8  # times eps: an odd derivative at zero that is smaller, beside the even ones around it, is a rounding error
+# To the power of 1, 2, 3, times eps: the first, third, fifth derivative at zero is a rounding error if it is smaller,
+# beside the even ones around it. Each derivative that JAX takes adds to that.
+NOISE = 8
 LOSS = 32  # times eps: what the chain rule may lose, where it is not worse than it must be
 
 Constants = tuple[jax.Array, ...]  # what f closes over, and its arguments beside the distance
@@ -177,7 +179,7 @@ def _case(of_r: OfDistance, k: int, D: jax.Array) -> Case:
   a = [jnp.abs(v) for v in _derivatives(of_r, 2 * k + 2, zero)]
   eps, tiny = float(jnp.finfo(D.dtype).eps), float(jnp.finfo(D.dtype).tiny)
   finite = reduce(jnp.logical_and, map(jnp.isfinite, a[: 2 * k + 1]))
-  cusps = [a[i] > NOISE * eps * jnp.sqrt(a[i - 1]) * jnp.sqrt(a[i + 1]) for i in range(1, 2 * k, 2)]
+  cusps = [a[i] > NOISE ** ((i + 1) // 2) * eps * jnp.sqrt(a[i - 1]) * jnp.sqrt(a[i + 1]) for i in range(1, 2 * k, 2)]
   length = _length(a, k, cusps)
   # Of a power there is no length; the chain rule serves it well, until it underflows.
   reach = jnp.where(length < jnp.inf, k * REACH[D.dtype.itemsize] * length, tiny**0.25)

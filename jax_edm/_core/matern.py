@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_edm import _errors
-from jax_edm._core.batching import dtypes
+from jax_edm._core.batching import dtypes, with_all_digits
 from jax_edm._core.derivatives import safe_root
 from jax_edm._typing import ArrayLike
 
@@ -67,7 +67,7 @@ def matern(D: ArrayLike, nu: float) -> jax.Array:
   if not isinstance(nu, (float, np.floating)) or float(nu) not in ORDERS:
     raise _errors.error("matern", "nu must be 0.5, 1.5, 2.5 or 3.5", repr(nu), "Pass one of these Python numbers")
   nu, (result, compute) = float(nu), dtypes(D)
-  return _normalised(2 * nu * jnp.asarray(D).astype(compute), ORDERS[nu]).astype(result)
+  return _normalised(2 * nu * jnp.asarray(with_all_digits(D)).astype(compute), ORDERS[nu]).astype(result)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -139,6 +139,7 @@ def test_arguments_broadcast_and_dtypes_stay(rng):
   np.testing.assert_allclose(F(D, a, k), a * jnp.exp(-k * D), rtol=1e-6)
   assert radial(jnp.cos)(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
   assert radial(jnp.cos)(np.arange(3)).dtype == radial(jnp.cos)(2).dtype == jnp.float32
+  assert float(radial(lambda r, a: r + a)(np.array(2_500_000_000), np.array(2**40))) == pytest.approx(2**40 + 5e4)
   gradient = jax.grad(lambda w: radial(lambda r: jnp.polyval(w, r * r))(D).sum())(jnp.ones(4))  # w is an array
   np.testing.assert_allclose(gradient, [(D**p).sum() for p in (3, 2, 1, 0)], rtol=1e-5)
 

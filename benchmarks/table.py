@@ -52,9 +52,9 @@ def kept(name: str = f"{MACHINE}-jax0.10.1") -> dict[str, Any]:
 # Whole models
 
 
-def kept_models() -> dict[str, list[dict[str, Any]]]:
-  """The rows of the part "models", for each JAX on which it was measured."""
-  files = sorted(RESULTS.glob(f"{MACHINE}-jax*-models.json"), key=lambda path: _numbers(path.stem))
+def kept_models(part: str = "models") -> dict[str, list[dict[str, Any]]]:
+  """The rows of the part "models", for each JAX on which it was measured; "matern": its rows of that kernel alone."""
+  files = sorted(RESULTS.glob(f"{MACHINE}-jax*-{part}.json"), key=lambda path: _numbers(path.stem))
   return {path.stem.split("-jax")[1].split("-")[0]: _read(path.stem)["results"] for path in files}
 
 

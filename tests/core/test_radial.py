@@ -149,6 +149,7 @@ def test_what_is_singular_gives_no_nan():
   x = jnp.array([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0]])
   f = lambda x, a: radial(lambda r: a * xlogy(r * r, r))(edm(x)).sum()  # noqa: E731
   assert all(bool(jnp.isfinite(g).all()) for g in jax.grad(f, argnums=(0, 1))(x, 2.0))
+  assert float(jax.grad(radial(lambda r: jnp.exp(-r)))(0.0)) == 0  # and not f''(0) / 2
 
 
 def test_bad_input():

@@ -11,7 +11,7 @@ from functions_of_distance import DIRECTION, FUNCTIONS, LARGEST, RADII, derivati
 from jax_edm import edm, pairwise_sum, radial, safe_root
 
 ROUNDINGS = 100
-QUICK = ("Gauss", "Wendland")  # in README's test command, in float32, up to the second order
+QUICK = ("Wendland",)  # in README's test command, in float32, up to the second order
 
 
 def all_orders(F):

@@ -17,7 +17,7 @@ CASES = {
   "a batch of weights": (7, 2, 0.1, 0.0, (2,)),
   "on a line": (8, 1, 0.02, 0.0, ()),
 }
-SLOW = ("complete", "weighted", "on a line")
+SLOW = ("weighted", "a batch of weights", "on a line")
 
 
 @pytest.mark.parametrize("name", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES])

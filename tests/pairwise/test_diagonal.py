@@ -45,7 +45,7 @@ def derivatives(f, order):
   return run
 
 
-@pytest.mark.parametrize("kind", ["tiles", "rows", "logsumexp"])
+@pytest.mark.parametrize("kind", ["tiles", pytest.param("rows", marks=pytest.mark.slow), "logsumexp"])
 def test_against_a_naive_formula(kind, sums, rng):
   """With masks and without, blocks that divide n and that do not; a pair of equal indices is the diagonal alone."""
   x, v, t = rng.normal(size=(N, 3)), rng.normal(size=(N, 3)), rng.normal(size=(N, 1))

@@ -9,7 +9,7 @@ import pytest
 
 import oracle
 from conftest import x64
-from implementations import IMPLEMENTATIONS, in_widest, interpreted
+from implementations import IMPLEMENTATIONS, KERNELS, in_widest, interpreted
 from implementations import sums as sums
 from jax_edm import pairwise_logsumexp, pairwise_sum
 from transformations import naive_edm, quick_jit
@@ -54,8 +54,9 @@ def derivatives(of_arrays, p, order):
   return found[1], [found[0], jax.jvp(lambda p: gradient(p, 0.5)[0], (p,), (tangent,))[1]]
 
 
-CASES = [(name, way) for name in ("xla", "triton") for way in WAYS] + [("mosaic", "logsumexp of two sets")]
-CASES += [pytest.param("mosaic", way, marks=pytest.mark.slow) for way in WAYS if way != "logsumexp of two sets"]
+QUICK = [*(("xla", way) for way in WAYS), *((kernel, "logsumexp of two sets") for kernel in KERNELS)]
+CASES = [(name, way) for name in ("xla", *KERNELS) for way in WAYS]
+CASES = [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)

@@ -33,9 +33,14 @@ OF_KERNELS = {
   "d=100": ((37, 53, 100, None, None), ["symmetric, no diagonal"]),
 }
 CASES = [("xla", case) for case in OF_BLOCKS] + [(route, case) for route in KERNELS for case in OF_KERNELS]
+QUICK = [("xla", "blocks that do not divide"), ("xla", "rows"), *((route, "d=9") for route in KERNELS)]
 
 
-@pytest.mark.parametrize(("name", "case"), CASES, ids=[": ".join(case) for case in CASES])
+@pytest.mark.parametrize(
+  ("name", "case"),
+  [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
+  ids=[": ".join(case) for case in CASES],
+)
 def test_the_sum_and_its_gradient_with_respect_to_everything(name, case, rng):
   """Arguments of every kind, two columns of values, a number that f closes over."""
   (n, m, d, method, block), variants = (OF_BLOCKS if name == "xla" else OF_KERNELS)[case]

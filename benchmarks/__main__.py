@@ -2,8 +2,8 @@
 
 Every result is compared with a float64 oracle before it is timed. Results, with versions, device and commit, are kept
 as JSON in ``benchmarks/results/``; ``docs/performance.md`` explains them. The parts: whole models (``models.py``), the
-matrix itself (``dense.py``), streamed reductions (``streamed.py``), points from distances (``points.py``), and, with
-``--against``, another version of the package (``versions.py``).
+matrix itself (``dense.py``), streamed reductions (``streamed.py``), points from distances (``points.py``), the accuracy
+of single entries (``accuracy.py``), and, with ``--against``, another version of the package (``versions.py``).
 """
 
 import argparse
@@ -21,10 +21,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import accounting, dense, models, points, streamed, versions
+from benchmarks import accounting, accuracy, dense, models, points, streamed, versions
 from benchmarks.case import Case
 from benchmarks.losses import by_hand
-from benchmarks.table import RESULTS, kept, kept_models, models_tables, table
+from benchmarks.table import RESULTS, kept, kept_accuracy, kept_models, models_tables, table
 from benchmarks.timing import medians
 
 CASES: dict[str, Callable[[], Iterable[Case]]] = {
@@ -32,7 +32,7 @@ CASES: dict[str, Callable[[], Iterable[Case]]] = {
   "streamed": streamed.cases,
   "points": points.cases,
 }
-PARTS = ("models", *CASES, "versions")
+PARTS = ("models", *CASES, "accuracy", "versions")
 
 
 def check(case: Case) -> None:
@@ -91,7 +91,7 @@ def environment() -> dict[str, Any]:
 def main() -> int:
   options = read_options()
   if options.table:
-    print("\n".join([*table(kept()), "", *models_tables(kept_models())]))
+    print("\n".join([*table(kept()), "", *models_tables(kept_models()), "", *accuracy.tables(kept_accuracy())]))
     return 0
   found = environment()
   print("times of one call; a ratio above 1 means that jax_edm is faster")
@@ -105,6 +105,8 @@ def main() -> int:
     if part == "models":
       rows = models.few() if options.few else None
       record = {"results": accounting.measure_all(options.only, plan(options, other), rows)}
+    elif part == "accuracy":
+      record = measure_accuracy(options.quick)
     else:
       record = measure_part(part, options, other)
       everything += record["results"]
@@ -165,6 +167,13 @@ def measure_part(part: str, options: argparse.Namespace, other: ModuleType | Non
     print("\nthe airports of the main job, free in space")
     found["airports"] = points.airports(2500 if not options.quick else 10)
   return found
+
+
+def measure_accuracy(quick: bool) -> dict[str, Any]:
+  print("\nrelative errors of single entries: the largest, and the 99.9th percentile")
+  errors = accuracy.errors((16,) if quick else accuracy.COORDINATES)
+  print("\nms by products, and how many times as long by differences")
+  return {"errors": errors, "costs": accuracy.costs(0.0 if quick else 2.0, *([(256,), (16,)] if quick else []))}
 
 
 def name_of(device: jax.Device) -> str:

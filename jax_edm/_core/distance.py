@@ -9,7 +9,6 @@ of B is zero, and P ignores its entry of G, even infinity. Where entries come fr
 is that of a key of 64 bits, which is made of the bits of the coordinates, once for each point.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Literal, NamedTuple
@@ -19,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jax_edm._core.loops import summed
 from jax_edm._core.operations import column, product, row, take, total, where
 from jax_edm._core.sizes import at_most
 
 Way = Literal["difference", "gram", "broadcast"]
 Points = tuple[jax.Array, ...]
 
-CHUNK = 8  # coordinates in one fused loop: 8 vectorise on a CPU, 16 at once run about four times slower
 # One set of at most 64 points, or of at most min(4 d, 256), uses one product with G + G'. Of more points the transpose
 # costs a CPU more than the second product.
 SYMMETRIC, MOST_SYMMETRIC = 64, 256
@@ -77,7 +76,7 @@ def squared(form: Form, z: Sides) -> jax.Array:
     if form.entries == "broadcast":
       return _zero_diagonal(z, total(lax.square(_differences(x, y)), 2))
     if form.entries == "difference":
-      return _zero_diagonal(z, _over_coordinates(lambda a, b: lax.square(a - b), (x,), (y,)))
+      return _zero_diagonal(z, summed(lambda a, b: lax.square(a - b), (x,), (y.T,)))
     inner = _symmetric(z, product(z[0].centred, z[-1].centred, 1, 1))
     entries, near = expanded(z[0].squares, z[-1].squares, inner, x.shape[1])
     return where(near if z[0].keys is None else near | _coincident(z), 0, entries)
@@ -100,7 +99,7 @@ def bilinear(form: Form, z: Sides, w: Points) -> jax.Array:
     if form.entries == "broadcast":
       return _zero_diagonal(z, total(_differences(x, y) * _differences(w[0], w[-1]), 2))
     if form.entries == "difference":
-      entries = _over_coordinates(lambda a, u, b, v: (a - b) * (u - v), (x, w[0]), (y, w[-1]))
+      entries = summed(lambda a, u, b, v: (a - b) * (u - v), (x, w[0]), (y.T, w[-1].T))
       return _zero_diagonal(z, entries)
     x, y = _of_products(z)
     u, v = (centred := _centred(w))[0], centred[-1]
@@ -213,8 +212,10 @@ def _coincident(z: Sides) -> jax.Array:
 
 def _different(form: Form, z: Sides) -> jax.Array:
   """Not ``_coincident``, by other operations: XLA would share one boolean matrix between both passes, and keep it."""
-  if form.entries != "gram":
-    return _over_coordinates(lax.ne, (z[0].x,), (z[-1].x,), lax.bitwise_or)
+  if form.entries != "gram":  # of few coordinates
+    x, y = z[0].x, z[-1].x
+    ne = (column(take(x, k, 1), _shape(z)) != row(take(y, k, 1), _shape(z)) for k in range(x.shape[1]))
+    return reduce(lax.bitwise_or, ne)
   return reduce(lax.bitwise_or, (column(a, _shape(z)) != row(b, _shape(z)) for a, b in _pairs_of_keys(z)))
 
 
@@ -245,40 +246,19 @@ def _to_coordinates(g: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def _adjoint_of_differences(g: jax.Array, z: Sides) -> Points:
-  """``sum_j g_ij (x_i - y_j)`` and ``sum_i g_ij (y_j - x_i)``, one coordinate at a time."""
+  """``sum_j g_ij (x_i - y_j)`` and ``sum_i g_ij (y_j - x_i)``, of differences that are made one by one.
 
-  def coordinate(xy: Points) -> Points:
-    difference = column(xy[0], _shape(z)) - row(xy[-1], _shape(z))
-    weighted = _zero_diagonal(z, where(difference == 0, 0, g * difference))
-    rows, columns = total(weighted, 1), -total(weighted, 0)
-    return (rows + columns,) if len(z) == 1 else (rows, columns)
+  A zero of either factor makes a zero, also beside infinity: so coincident points contribute nothing.
+  """
+  g = _zero_diagonal(z, g)
 
-  return tuple(a.T for a in lax.map(coordinate, tuple(side.x.T for side in z)))
+  def weighted(g: jax.Array, other: jax.Array, own: jax.Array) -> jax.Array:
+    difference = own - other
+    return where((difference == 0) | (g == 0), 0, g * difference)
 
-
-def _over_coordinates(
-  term: Callable[..., jax.Array], rows: Points, columns: Points, join: Callable[..., jax.Array] = lax.add
-) -> jax.Array:
-  """``term(rows[:, k], ..., columns[:, k], ...)`` of all coordinates, joined, for all pairs, in loops that fuse."""
-  shape, d = (rows[0].shape[0], columns[0].shape[0]), rows[0].shape[1]
-
-  def chunk(rows: Points, columns: Points) -> jax.Array:
-    def at(k: int) -> jax.Array:
-      of_rows = [column(take(a, k, 1), shape) for a in rows]
-      return term(*of_rows, *(row(take(b, k, 1), shape) for b in columns))
-
-    return reduce(join, map(at, range(rows[0].shape[1])))
-
-  if d <= CHUNK:
-    return chunk(rows, columns)
-
-  def split(a: jax.Array) -> jax.Array:  # (n, d) -> (d / CHUNK, n, CHUNK)
-    return a.reshape(a.shape[0], a.shape[1] // CHUNK, CHUNK).swapaxes(0, 1)
-
-  first = d % CHUNK or CHUNK  # the odd chunk comes first, and starts the sum
-  start = chunk(tuple(a[:, :first] for a in rows), tuple(b[:, :first] for b in columns))
-  rest = jax.tree.map(lambda a: split(a[:, first:]), (rows, columns))
-  return lax.scan(lambda joined, chunks: (join(joined, chunk(*chunks)), None), start, rest)[0]
+  rows = summed(weighted, (g,), (z[-1].x,), (z[0].x,))
+  columns = summed(lambda other, g, own: weighted(g, other, own), (z[0].x.T,), (g,), (z[-1].x.T,)).T
+  return (rows + columns,) if len(z) == 1 else (rows, columns)
 
 
 def _differences(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -161,6 +161,21 @@ def test_a_bad_point_spoils_its_row_and_column_only(d, n, rng):
         np.testing.assert_array_equal(others, np.nan if np.isnan(bad) else np.inf)
 
 
+@pytest.mark.parametrize("d", DIMENSIONS)
+def test_an_infinite_point_that_a_loss_does_not_feel_has_no_gradient(d, rng):
+  """By differences: where the cotangent is zero nothing is multiplied by infinity. On the diagonal as well."""
+  x = cloud(rng, 40, d)
+  x[7, 0] = np.inf
+  for loss in (lambda x: jnp.exp(-edm(x, method="difference")).sum(), lambda x: edm(x, method="difference")[7, 7]):
+    gradient = np.asarray(jax.grad(loss)(x))
+    assert np.isfinite(gradient).all()
+    assert not gradient[7].any()
+  rest = jnp.asarray(np.delete(x, 7, 0))
+  expected = jax.grad(lambda x: jnp.exp(-edm(x, method="difference")).sum())(rest)
+  gradient = jax.grad(lambda x: jnp.exp(-edm(x, method="difference")).sum())(x)
+  np.testing.assert_allclose(np.delete(gradient, 7, 0), expected, atol=64 * EPS * float(np.abs(expected).max()))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_bad_point_among_equal_ones_shows(bad):
   """Where all coordinates are zero but for the centre: a word of zeros is no mark of a point that is not finite."""

@@ -98,6 +98,13 @@ def test_figures_in_the_documents_are_those_that_were_kept():
     assert len(shown) >= 7, "README shows other figures than those that were kept"
 
 
+def test_errors_and_costs_in_the_documents_are_those_that_were_kept():
+  from benchmarks import accuracy
+  from benchmarks.table import kept_accuracy
+
+  assert set(filter(bool, accuracy.tables(kept_accuracy()))) <= set(table_lines("docs/numerics.md"))
+
+
 def test_the_rates_in_the_documents_are_those_that_were_kept():
   from benchmarks.table import kept
 

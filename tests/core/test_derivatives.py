@@ -16,11 +16,12 @@ from jax_edm._core.edm import choose_form
 from transformations import ALL, FIRST_ORDER, Case, check_cases, naive_edm
 
 # Both functions, one set and two, both precisions, and the four forms of ``choose_form``: products; differences of the
-# points for the entries, and products for the gradient; differences all at once; differences one coordinate at a time.
+# points for the entries, and products for the gradient; differences all at once; differences in loops, of eight
+# coordinates or points at a time.
 PRODUCTS = Case(edm, ((8, 3), (5, 3)), jnp.float32, "gram")
 MIXED = Case(edm, ((20, 3),), jnp.float64, None)
 BROADCAST = Case(distances, ((8, 3),), jnp.float64, None)
-DIFFERENCES = Case(distances, ((8, 3), (5, 3)), jnp.float32, "difference")
+DIFFERENCES = Case(distances, ((12, 9), (11, 9)), jnp.float32, "difference")
 CASES = [PRODUCTS, MIXED, BROADCAST, DIFFERENCES]
 SOME = [PRODUCTS, BROADCAST]
 

@@ -46,10 +46,11 @@ def first_and_second_order(f, v, *z):
   return f(*z), jax.jvp(gradient(scalar(f)), z, v)
 
 
-def check_on_mesh(transform, way, kind, *sets):
+def check_on_mesh(transform, way, kind, *sets, method=None):
   f, options = WAYS[way]
+  spread_f, naive = spread(f, kind, **options), NAIVE[f]
   with jax.set_mesh(mesh_of(kind)):
-    check_cases(transform, [Case(spread(f, kind, **options), shapes, jnp.float64, naive=NAIVE[f]) for shapes in sets])
+    check_cases(transform, [Case(spread_f, shapes, jnp.float64, method, naive=naive) for shapes in sets])
 
 
 @either_kind
@@ -58,6 +59,14 @@ def check_on_mesh(transform, way, kind, *sets):
 def test_value_gradient_and_hvp(way, kind):
   """Of one set and of two."""
   check_on_mesh(first_and_second_order, way, kind, ONE_SET, TWO_SETS)
+
+
+@either_kind
+@pytest.mark.parametrize("way", ["edm", pytest.param("sum", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("double_precision")
+def test_by_differences_in_loops(way, kind):
+  sets = ((80, 9),), ((80, 9), (16, 9))
+  check_on_mesh(first_and_second_order, way, kind, *sets, method="difference")
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -41,7 +41,13 @@ def everything_of_two_sets(x, y):
   def loss(f):
     return lambda x, y: f(x, y).sum()
 
-  functions = (lambda x, y: edm(x, y) ** 2, distances, gaussian, partial(pairwise_logsumexp, lambda D: -D))
+  functions = (
+    lambda x, y: edm(x, y) ** 2,
+    lambda x, y: edm(x, y, method="difference") ** 2,
+    distances,
+    gaussian,
+    partial(pairwise_logsumexp, lambda D: -D),
+  )
   values = [f(x, y) for f in functions]
   return values, [jax.grad(loss(f), (0, 1))(x, y) for f in functions], nearest(x, y, k=3)
 
@@ -55,8 +61,8 @@ def test_two_sets(d, rng):
     D = oracle.edm(x, y)
     kernel = np.exp(-D)
     share = kernel / kernel.sum(1, keepdims=True)
-    expected = [D**2, np.sqrt(D), kernel.sum(1), np.log(kernel.sum(1))]
-    slopes = [2 * D, 0.5 / np.sqrt(D), -kernel, -share]
+    expected = [D**2, D**2, np.sqrt(D), kernel.sum(1), np.log(kernel.sum(1))]
+    slopes = [2 * D, 2 * D, 0.5 / np.sqrt(D), -kernel, -share]
     for actual, right in zip(values, expected, strict=True):
       np.testing.assert_allclose(actual, right, atol=64 * EPS * max(1, np.abs(right).max()))
     for actual, slope in zip(gradients, slopes, strict=True):

@@ -1,7 +1,7 @@
 """Sums of as many terms for each pair as there are coordinates or points, in loops that a CPU makes vectors of."""
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax_edm._core.sizes import at_most, known
 
 # Rows that one fused loop reads side by side. A first-level cache keeps eight where their length is a power of two.
 CHUNK = 8
+LONG = 2048  # terms that are added to one number
 
 Arrays = tuple[jax.Array, ...]
 Chunk = tuple[Arrays, Arrays]
@@ -21,8 +22,23 @@ def summed(term: Callable[..., jax.Array], rows: Arrays, columns: Arrays, whole:
   """``sum_k term(rows[:, k], ..., columns[k, :], ..., whole, ...)``, ``(n, p)``.
 
   ``rows`` are ``(n, q)``, ``columns`` are ``(q, p)`` and ``whole`` are ``(n, p)``; ``term`` takes each as ``(n, p)``.
+  Long sums are sums of parts, each of which starts at zero: one number to which a million terms are added loses them.
   """
-  shape, q = (rows[0].shape[0], columns[0].shape[1]), rows[0].shape[1]
+  q = rows[0].shape[1]
+  part = partial(_summed, term, rows, columns, whole)
+  if not known(q) or q <= LONG:
+    return part(0, q)
+  parts, rest = q // LONG, q % LONG
+  first = rest or LONG
+  total = part(0, first)
+  return lax.fori_loop(0, parts if rest else parts - 1, lambda i, sums: sums + part(first + i * LONG, LONG), total)
+
+
+def _summed(
+  term: Callable[..., jax.Array], rows: Arrays, columns: Arrays, whole: Arrays, begin: Any, q: Any
+) -> jax.Array:
+  """The sum of ``q`` terms, from the one at ``begin`` on."""
+  shape = rows[0].shape[0], columns[0].shape[1]
   size = CHUNK // len(columns) if known(q) else 1
 
   def of_chunk(chunk: Chunk) -> jax.Array:
@@ -33,8 +49,8 @@ def summed(term: Callable[..., jax.Array], rows: Arrays, columns: Arrays, whole:
     return reduce(lax.add, map(at, range(chunk[0][0].shape[1])))
 
   def cut(start: Any, size: int) -> Chunk:
-    of_rows = tuple(lax.dynamic_slice_in_dim(a, start, size, 1) for a in rows)
-    return of_rows, tuple(lax.dynamic_slice_in_dim(b, start, size, 0) for b in columns)
+    of_rows = tuple(lax.dynamic_slice_in_dim(a, begin + start, size, 1) for a in rows)
+    return of_rows, tuple(lax.dynamic_slice_in_dim(b, begin + start, size, 0) for b in columns)
 
   # A chunk is cut one step before it is added. XLA would fuse a cut with the sum that uses it at once, and read its
   # index from memory for each term; then LLVM makes no vectors.

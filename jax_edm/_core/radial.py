@@ -76,7 +76,8 @@ def radial(f: Callable[..., Any]) -> Callable[..., jax.Array]:
 
   Accuracy: below 100 eps of their largest terms, at every distance, in value and derivatives with respect to points up
   to the third, if f itself and the derivatives that JAX takes of it are as accurate. (Those of ``jnp.sinc`` are not:
-  near zero they lose all digits.) A cusp of f counts if it is more than rounding, 8 eps beside the curvature of f.
+  near zero they lose all digits.) The sum of a narrow and a wide function loses digits beyond the narrow one, as the
+  square of the ratio of their widths. A cusp of f counts if it is more than rounding, 8 eps beside the curvature of f.
   ``tests/core/test_radial.py`` holds it, and ``docs/numerics.md`` shows it.
 
   Example:
@@ -164,7 +165,7 @@ def _replaced(constants: Constants, i: int, c: jax.Array) -> Constants:
 class Case(NamedTuple):
   """How ``f(sqrt(D))`` is differentiated k times at one D. Seen on f itself: the rest is linear in its directions."""
 
-  near: jax.Array  # within the reach of the continuation
+  near: jax.Array  # within the reach of the continuation: anywhere for a power, if the two ways agree
   r: jax.Array  # the distance where it is near, and another one where it is not
   far: jax.Array  # the distance for the chain rule, which is not zero
   zero: jax.Array  # zero, unless f is singular there
@@ -178,15 +179,15 @@ def _case(of_r: OfDistance, k: int, D: jax.Array) -> Case:
   r, zero = safe_root(D), lax.full_like(D, 0)
   at_zero = D == 0
   a = [jnp.abs(v) for v in _derivatives(of_r, 2 * k + 2, zero)]
-  eps, tiny = float(jnp.finfo(D.dtype).eps), float(jnp.finfo(D.dtype).tiny)
+  eps = float(jnp.finfo(D.dtype).eps)
   finite = reduce(jnp.logical_and, map(jnp.isfinite, a[: 2 * k + 1]))
   cusps = [a[i] > NOISE ** ((i + 1) // 2) * eps * jnp.sqrt(a[i - 1]) * jnp.sqrt(a[i + 1]) for i in range(1, 2 * k, 2)]
   length = _length(a, k, cusps)
-  # Of a power there is no length; the chain rule serves it well, until it underflows.
-  reach = jnp.where(length < jnp.inf, k * REACH[D.dtype.itemsize] * length, tiny**0.25)
-  near = at_zero | (finite & (r < reach))
+  near = at_zero | (finite & (r < k * REACH[D.dtype.itemsize] * length))
   far = jnp.where(at_zero, 1, r)
-  size = sum(a[i] * length ** (i - 1) for i in range(1, 2 * k + 1))  # of the terms of f'
+  # Of the terms of f': where there is no length, of its Taylor polynomial.
+  of_terms = [jnp.where(length < jnp.inf, length**i, far**i / factorial(i)) for i in range(2 * k)]
+  size = sum(a[i + 1] * term for i, term in enumerate(of_terms))
   return Case(
     near=near,
     r=jnp.where(finite, jnp.where(near, r, 0), 1),
@@ -195,7 +196,7 @@ def _case(of_r: OfDistance, k: int, D: jax.Array) -> Case:
     at_zero=at_zero,
     cusps=cusps,
     smooth=finite & ~reduce(jnp.logical_or, cusps),
-    loss=jnp.where(length < jnp.inf, LOSS * eps * size / far ** (2 * k - 1), jnp.inf),
+    loss=LOSS * eps * size / far ** (2 * k - 1),
   )
 
 

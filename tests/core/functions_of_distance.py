@@ -36,6 +36,12 @@ FUNCTIONS = {
   "Morse": (lambda r: (1 - jnp.exp(1 - r)) ** 2, lambda r: (1 - mpmath.exp(1 - r)) ** 2, 1),
   "identity": (lambda r: r, lambda r: r, 1),
   "cubic": (lambda r: r**3, lambda r: r**3, 3),
+  # Whose derivatives at zero are zero where others tell the length on which f changes.
+  "sine of the square": (lambda r: jnp.sin(r * r), lambda r: mpmath.sin(r * r), 9),
+  "spring": (lambda r: r * r, lambda r: r * r, 9),
+  "Epanechnikov": (lambda r: jnp.maximum(1 - r * r, 0), lambda r: max(1 - r * r, 0), 9),
+  "Huber": (lambda r: jnp.where(r < 1, r * r / 2, r - 0.5), lambda r: r * r / 2 if r < 1 else r - mpmath.mpf(1) / 2, 9),
+  "quintic": (lambda r: 1 + r * r + r**5, lambda r: 1 + r * r + r**5, 5),
   "thin plate": (lambda r: xlogy(r * r, r), lambda r: r * r * mpmath.log(r), 2),
 }
 

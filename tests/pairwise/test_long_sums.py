@@ -7,7 +7,8 @@ import numpy as np
 from conftest import x64
 from jax_edm import edm, pairwise_logsumexp, pairwise_sum
 
-M = 500_000
+M = 500_001
+METHODS = (None, "difference")
 ERROR = 2048 * float(np.finfo(np.float32).eps) / 8  # of 2,048 equal terms, added one after the other
 
 
@@ -38,7 +39,12 @@ def test_sums_of_many_terms(rng):
 
 def test_gradients_of_matrices_with_long_rows():
   x, y = jnp.zeros((1, 2)), jnp.full((M, 2), 1.1)
-  run = jax.jit(lambda x, y: (jax.grad(lambda x: edm(x, y).sum())(x), jax.grad(lambda x: edm(y, x).sum())(x)))
+
+  @jax.jit
+  def run(x, y):
+    losses = [(lambda x, m=m: edm(x, y, method=m).sum(), lambda x, m=m: edm(y, x, method=m).sum()) for m in METHODS]
+    return [jax.grad(loss)(x) for pair in losses for loss in pair]
+
   for gradient in run(x, y):
     np.testing.assert_allclose(gradient, -2.2 * M, rtol=ERROR)
 

@@ -58,10 +58,10 @@ def read_distances(path: Path, dim: int, *, squared: bool = False, weights: Path
 
 
 def unit_of(length: float) -> float:
-  """1, or the power of ten below a length whose square does not fit single precision."""
+  """1, or the power of two below a length whose square does not fit single precision. To divide by it is exact."""
   if length == 0 or 1 / NORMAL <= length <= NORMAL:
     return 1.0
-  return float(10.0 ** np.floor(np.log10(length)))
+  return float(2.0 ** np.floor(np.log2(length)))
 
 
 def check_suffix(who: object, path: Path) -> None:

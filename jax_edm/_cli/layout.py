@@ -7,8 +7,8 @@ import numpy as np
 
 from jax_edm._cli import condensed, tables
 from jax_edm._cli.condensed import is_condensed
-from jax_edm._cli.errors import error, unclear
-from jax_edm._cli.tables import Sheet, counts, is_missing, is_text
+from jax_edm._cli.errors import UserError, error, unclear
+from jax_edm._cli.tables import Sheet, counts, is_label, is_missing, is_name, is_same, is_text
 
 INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "row", "rownames", "unnamed: 0")
 FEWEST_COUNTED = 3  # rows whose first entries count them: fewer may well be coordinates
@@ -31,16 +31,18 @@ def matrix(sheet: Sheet, what: str) -> Table:
   values = tables.read_numbers(_completed(sheet, layout.header) if triangle else sheet, *layout)
   if triangle and np.diag(values).any():  # NaN counts, too: a triangle begins and ends with a 0
     raise tables.ragged(sheet, layout.header, "A triangle must have its diagonal of zeros")
-  condensed_form = values.shape[1] == 1 and len(sheet.lines) != sheet.widths[0]
+  tables.check_no_gaps(sheet, layout.header)
+  of_one_point = layout == (True, True) and len(sheet.lines) == sheet.widths[0] == 2
+  condensed_form = values.shape[1] == 1 and not of_one_point
   labels = None if condensed_form else _matrix_labels(sheet, layout)
-  if layout == (True, True) and not any(map(is_text, sheet.first_row)) and sheet.first_row[0] == "":
-    _check_not_distances(sheet, values)
-  return Table(condensed.square(sheet.path, values, what), labels)
+  if sheet.first_row[0] == "" and not any(map(is_text, sheet.first_row)):
+    _check_labels_or_distances(sheet, layout, values)
+  return Table(values if of_one_point else condensed.square(sheet.path, values, what), labels)
 
 
 def points(sheet: Sheet, index: bool | None = None) -> Table:
   """One row for each point. ``index`` says whether the first column holds labels; ``None``: this is found out."""
-  short = _is_short(sheet) and all(map(is_text, sheet.first_row))
+  short = _is_short(sheet) and all(map(is_name, sheet.first_row))
   if len(set(sheet.widths[short:])) > 1:
     raise tables.ragged(sheet, short)
   if index and sheet.widths[-1] == 1:
@@ -49,7 +51,8 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
   if index is None:
     index = short or _has_index(sheet, header)
   values = tables.read_numbers(sheet, header, index)
-  return Table(values, sheet.first_column[header:] if index else None)
+  tables.check_no_gaps(sheet, header)
+  return Table(values, _checked(sheet, sheet.first_column[header:]) if index else None)
 
 
 def _matrix_layout(sheet: Sheet) -> Layout:
@@ -58,21 +61,22 @@ def _matrix_layout(sheet: Sheet) -> Layout:
     return Layout(True, True)
   width = widths[0]
   if len(set(widths)) > 1:  # a triangle, or a mistake
-    header = any(map(is_text, row[1:])) or (row[0] == "" and width == max(widths))
+    header = any(map(is_label, row[1:])) or (row[0] == "" and width == max(widths))
     if header and len(set(widths[1:])) == 1:
       raise tables.ragged(sheet, False)
-    return Layout(header, header or is_text(column[-1]))
+    return Layout(header, header or is_label(column[-1]))
   if width == 1:
     # A Series of pandas has the header 0.
-    return Layout(is_text(row[0]) or (row[0] == "0" and not is_condensed(lines) and is_condensed(lines - 1)), False)
+    of_pandas = row[0] == "0" and not is_condensed(lines) and is_condensed(lines - 1)
+    return Layout(of_pandas or _are_names(sheet), False)
   if lines == width:
     labelled = _is_labelled(sheet)
     return Layout(labelled, labelled)
-  if lines == width + 1 or width == lines + 1:
+  if (lines == width + 1 or width == lines + 1) and lines > 1:
     _check_are_labels(sheet, row if lines > width else column)
     return Layout(lines > width, width > lines)
   named = row[0].lower() in INDEX_NAMES
-  return Layout(named or any(map(is_text, row[1:])), named or any(map(is_text, column[1:])))
+  return Layout(named or any(map(is_label, row[1:])), named or any(map(is_label, column[1:])))
 
 
 def _completed(sheet: Sheet, header: bool) -> Sheet:
@@ -90,7 +94,7 @@ def _is_short(sheet: Sheet) -> bool:
   """Whether the header has no cell above the index, as R's ``write.table`` writes."""
   first, *rest = sheet.widths
   quoted = {line.startswith('"') for line in sheet.lines}  # R quotes the names of rows and columns, or neither
-  named = is_text(sheet.first_row[0]) if first == 1 else len(rest) > 1  # else it may be a triangle
+  named = is_name(sheet.first_row[0]) if first == 1 else len(rest) > 1  # else it may be a triangle
   return set(rest) == {first + 1} and len(quoted) == 1 and named
 
 
@@ -99,9 +103,9 @@ def _is_labelled(sheet: Sheet) -> bool:
   (corner, *row), (_, *column) = sheet.first_row, sheet.first_column
   if corner and not is_text(corner):
     return False
-  if any(map(is_text, row + column)):
+  if any(map(is_label, row + column)):
     return True
-  if row != column or any(map(is_missing, row)):
+  if any(is_text(cell) or is_missing(cell) for cell in row) or not all(map(is_same, row, column)):
     return False
   if corner.lower() not in INDEX_NAMES:
     got = f"numbers in both, and {corner[:40]!r} in the corner"
@@ -112,30 +116,42 @@ def _is_labelled(sheet: Sheet) -> bool:
 
 
 def _matrix_labels(sheet: Sheet, layout: Layout) -> list[str] | None:
-  rows = sheet.first_column[layout.header :] if layout.index_column else None
+  rows = _checked(sheet, sheet.first_column[layout.header :]) if layout.index_column else None
   columns = sheet.first_row[not _is_short(sheet) :] if layout.index_column else sheet.first_row
   if not layout.header:
     return rows
   if rows is None:
-    return columns
+    return _checked(sheet, columns)
   for k, (a, b) in enumerate(zip(rows, columns, strict=False), 1):
-    if a != b:
+    if not is_same(a, b):
       expected = "the labels of rows and columns must be the same, in one order"
       raise error(sheet.path, expected, f"{a!r} and {b!r} for point {k}", "Sort the rows as the columns are sorted")
-  return rows
+  return columns if len(columns) == len(rows) else rows  # pandas writes 001 above a column, and 1 beside its row
 
 
-def _check_not_distances(sheet: Sheet, values: np.ndarray) -> None:
-  """Where the diagonal is empty, numbers in the first row and column may be labels or distances."""
-  if np.isnan(np.diag(values)).all():
-    advice = "Write 0 on the diagonal, or nan in the corner if they are distances"
-    got = "numbers in both, and an empty diagonal"
-    raise unclear(sheet.path, "the first row and column are labels", got, advice)
+def _checked(sheet: Sheet, labels: list[str]) -> list[str]:
+  if "" in labels:
+    got = f"an empty cell for point {labels.index('') + 1}"
+    raise error(sheet.path, "every point must have a label, if any has", got, "Write NA for a label that is missing")
+  return labels
+
+
+def _check_labels_or_distances(sheet: Sheet, layout: Layout, values: np.ndarray) -> None:
+  """Numbers beside an empty corner may be labels or distances: it is the diagonal that tells, and it may be empty."""
+  empty, got = np.isnan(np.diag(values)), "numbers in both, and an empty diagonal"
+  if layout == (False, False):
+    got = "numbers in both, some of them missing, and only one empty entry on the diagonal"
+    if len(empty) < 2 or empty[1:].all() or not any(map(is_missing, sheet.first_row[1:])):
+      return
+  elif layout != (True, True) or not empty.all():
+    return
+  advice = "Write 0 on the diagonal, or nan in the corner if they are distances"
+  raise unclear(sheet.path, "the first row and column are labels", got, advice)
 
 
 def _check_are_labels(sheet: Sheet, cells: list[str]) -> None:
   """Fractions beside a square matrix may be distances of one point more."""
-  fractions = [cell for cell in cells if not (is_text(cell) or is_missing(cell) or cell.isdigit())]
+  fractions = [cell for cell in cells if not (is_label(cell) or is_missing(cell) or cell.isdigit())]
   if fractions:
     advice = "Delete them, or add what is missing in the other direction"
     raise unclear(sheet.path, "a line of its own holds labels", f"{fractions[0]}, ...", advice)
@@ -145,15 +161,30 @@ def _has_header(sheet: Sheet) -> bool:
   """Whether the first line names the columns; 0, 1, ... may be the columns of a DataFrame, or a point."""
   corner, *names = sheet.first_row
   named, counted = corner.lower() in INDEX_NAMES, bool(names) and counts(names)
-  if named and (counted or any(map(is_text, names))):  # as pandas and R write
+  if named and (counted or any(map(is_name, names))):  # as pandas and R write
     return True
+  labelled = named and bool(names) and (corner != "" or any(map(is_label, sheet.first_column[1:])))
   a_point = counted and is_text(corner)
-  if (a_point or counts(sheet.first_row)) and len(sheet.lines) > 2:
-    first = next(cell for cell in sheet.first_row if not is_text(cell))
-    got = f"{', '.join(sheet.first_row[:3])}{', ...' if len(names) > 2 else ''}"
-    advice = f"Delete it if it is a header, or write {first}.0 for {first} if it is a point"
-    raise unclear(sheet.path, "the first line is a point", got, advice)
-  return all(map(is_text, sheet.first_row))
+  if labelled or ((a_point or counts(sheet.first_row)) and len(sheet.lines) > 2):
+    numbers = [cell for cell in sheet.first_row if not (is_text(cell) or is_missing(cell))]
+    of_point = f"write {numbers[0]}.0 for {numbers[0]}" if numbers and not labelled else "write its label"
+    raise _unclear_first_line(sheet, f"Delete it if it is a header, or {of_point} if it is a point")
+  return _are_names(sheet)
+
+
+def _are_names(sheet: Sheet) -> bool:
+  """Whether the first line is nothing but names of columns."""
+  if all(map(is_name, sheet.first_row)):
+    return True
+  if all(map(is_text, sheet.first_row)):
+    raise _unclear_first_line(sheet, "Delete it if it is a header, or write its numbers as the others are written")
+  return False
+
+
+def _unclear_first_line(sheet: Sheet, advice: str) -> UserError:
+  row = sheet.first_row
+  got = f"{', '.join(cell[:40] for cell in row[:3])}{', ...' if len(row) > 3 else ''}"
+  return unclear(sheet.path, "the first line is a point", got, advice)
 
 
 def _has_index(sheet: Sheet, header: bool) -> bool:
@@ -162,8 +193,8 @@ def _has_index(sheet: Sheet, header: bool) -> bool:
     return False
   if header and sheet.first_row[0].lower() in INDEX_NAMES:
     return True
-  texts = [k for k, cell in enumerate(column) if is_text(cell)]
-  if texts and all(is_text(cell) or is_missing(cell) for cell in column):
+  texts = [k for k, cell in enumerate(column) if is_label(cell)]
+  if texts and all(is_label(cell) or is_missing(cell) for cell in column):
     return True
   if texts:
     got = f"{column[texts[0]][:40]!r} in line {sheet.numbers[header + texts[0]]}"

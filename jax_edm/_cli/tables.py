@@ -9,6 +9,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ PADDED = re.compile(r" *([;,\t]) *")
 SEPARATORS = ";\t ,"  # the most likely one first
 ALONE = "\x1f"  # in no file: every line is one cell
 DECLARED = re.compile(r'"?sep=([;,\t])"?')  # a first line that says what the separator is, as Excel reads it
+NOT_NAMES = {*(word.lower() for word in MISSING), "missing"}
 ROWS = "Leave an entry empty, or write NA, where there is none"
 
 
@@ -94,7 +96,8 @@ def _lines(path: Path) -> Lines:
   numbered = [(k, line.strip(" ")) for k, line in enumerate(re.split(r"\r\n|\r|\n", _text(path)), 1)]
   numbered = [(k, line) for k, line in numbered if line]
   declared = DECLARED.fullmatch(numbered[0][1]) if numbered else None
-  if declared or (numbered and numbered[0][1].startswith("# ")):  # the header of numpy.savetxt
+  first, second = [line for _, line in [*numbered, (0, ""), (0, "")][:2]]
+  if declared or (first.startswith("# ") and not second.startswith("#")):  # the header of numpy.savetxt
     numbered = numbered[1:]
   if not numbered:
     raise _no_numbers(path)
@@ -108,8 +111,8 @@ def _separators(unquoted: list[str]) -> list[str]:
   """The separators of the first line, or of all lines if it is the single name of a column or a single number."""
   first = PADDED.sub(r"\1", unquoted[0])  # a blank beside a separator does not separate
   of_first = [separator for separator in SEPARATORS if separator in first]
-  if of_first and not NUMBER.fullmatch(unquoted[0]):
-    return of_first if of_first != [" "] else [" ", ALONE]  # there may be a blank in the name of a single column
+  if of_first and of_first != [" "] and not NUMBER.fullmatch(unquoted[0]):  # a single name may have a blank in it
+    return of_first
   return [separator for separator in SEPARATORS if any(separator in line for line in unquoted)] + [ALONE]
 
 
@@ -122,7 +125,7 @@ def _sheet(text: Lines, separator: str) -> Sheet:
   first_row: list[str] = []
   first_column: list[str] = []
   try:
-    for cells in _cells(lines, separator):
+    for cells in (cells or [""] for cells in _cells(lines, separator)):
       first_row = first_row or [cell.strip() for cell in cells]
       first_column.append(cells[0].strip())
       widths.append(len(cells))
@@ -142,7 +145,7 @@ def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:
 
 def read_numbers(sheet: Sheet, header: bool, index: bool) -> np.ndarray:
   """The cells below the header and right of the index, float64, NaN where missing; short lines end with NaN."""
-  if len(sheet.lines) == header:
+  if not any(sheet.lines[header:]):
     raise _no_numbers(sheet.path)
   names = range(max(sheet.widths[header:]))
   text = "\n".join(sheet.lines[header:])
@@ -162,6 +165,35 @@ def is_missing(cell: str) -> bool:
 
 def is_text(cell: str) -> bool:
   return not is_missing(cell) and NUMBER.fullmatch(cell) is None
+
+
+def is_label(cell: str) -> bool:
+  """Text that may be a label: not a dash or a question mark in the place of a number."""
+  return is_text(cell) and any(map(str.isalnum, cell))
+
+
+def is_name(cell: str) -> bool:
+  """Text that can only be the name of a column: no number in another notation, and no word for a missing one."""
+  return is_text(cell) and (cell[0].isalpha() or cell[0] == "_") and cell.lower() not in NOT_NAMES
+
+
+def is_same(a: str, b: str) -> bool:
+  """Two labels, or two numbers that are equal, such as 1.0 and 1: pandas may write either."""
+  return a == b or (_is_number(a) and _is_number(b) and float(a) == float(b))
+
+
+def _is_number(cell: str) -> bool:
+  return NUMBER.fullmatch(cell) is not None and "," not in cell
+
+
+def check_no_gaps(sheet: Sheet, header: bool) -> None:
+  """A blank line in a single column may be an empty entry."""
+  if max(sheet.widths) > 1:
+    return
+  for before, after in pairwise(sheet.numbers[header:]):
+    if after != before + 1:
+      advice = "Write NA there if it is, and delete it if it is not"
+      raise unclear(sheet.path, "a blank line is a missing entry", f"one below line {before}", advice)
 
 
 def counts(cells: list[str]) -> bool:

@@ -163,9 +163,9 @@ _GRAM = LinearMap.of(_gram_in_units, _gram_in_units)  # its own transpose; a uni
 
 
 def _edm_from_gram(B: jax.Array) -> jax.Array:
-  squares = jnp.diagonal(B)
-  # Two sums of two: on the diagonal they are equal to the last bit.
-  return (squares[:, None] + squares) - (B + B.T)
+  # Of two differences, which are zero on the diagonal, symmetric, and do not overflow where the result does not.
+  rows = jnp.diagonal(B)[:, None] - B
+  return rows + rows.T
 
 
 def double_centred(D: jax.Array) -> jax.Array:

@@ -77,9 +77,7 @@ def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> t
   x, y = x / of_x, y / of_y
   m = dot(x.T, y)
   u, values, vt = jnp.linalg.svd(m)
-  mirrored = jnp.linalg.det(dot(u, vt)) < 0
-  free = values[-1] <= sylvester.rounding(values)  # the last axis may point either way
-  sign = jnp.where(mirrored & (free | (not reflection)), -1, 1).astype(m.dtype)
+  sign = _last_sign(*jax.lax.stop_gradient((x, y, u, values, vt)), scaled, reflection)
   u, values = u.at[:, -1].multiply(sign), values.at[-1].multiply(sign)
   rotation = sylvester.nearest_rotation(m, (u, values, vt.T))
   s = jnp.ones((), m.dtype)
@@ -92,7 +90,36 @@ def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> t
   return moved * of_y + centre_y, rotation, centre_y - s * dot(centre_x, rotation), s, rmsd
 
 
+def _last_sign(
+  x: jax.Array, y: jax.Array, u: jax.Array, values: jax.Array, vt: jax.Array, scaled: bool, reflection: bool
+) -> jax.Array:
+  """Where the last axis of the singular vectors points: the other way where that makes the rotation proper and is asked
+  for, or no worse.
+
+  The last singular value is the square of the thickness of the sets: it may be rounding where the thickness is not. So
+  the points themselves say which way is better.
+  """
+  one = jnp.ones((), u.dtype)
+  mirrored = jnp.linalg.det(dot(u, vt)) < 0
+  if not reflection:
+    return jnp.where(mirrored, -one, one)
+  free = values[-1] <= sylvester.rounding(values)
+
+  def error(sign: jax.Array) -> jax.Array:
+    turned = dot(x, dot(u.at[:, -1].multiply(sign), vt))
+    s = (turned * y).sum() / jnp.maximum((turned * turned).sum(), float(jnp.finfo(x.dtype).tiny)) if scaled else one
+    return jnp.sqrt(((s * turned - y) ** 2).sum())
+
+  proper = jnp.where(mirrored, -one, one)
+  rounding = 16 * float(jnp.finfo(x.dtype).eps) * jnp.sqrt((y * y).sum())
+  return jnp.where(free, jnp.where(error(-proper) < error(proper) - rounding, -proper, proper), one)
+
+
 def centred(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The points, centred, and their mean. Points that coincide become zero, however their mean is rounded."""
-  mean = x.mean(0)
-  return x - jnp.where((x == x[0]).all(), x, mean), mean
+  """The points, centred, and their mean. Points that coincide become zero, however their mean is rounded.
+
+  Twice: the mean of points far from the origin is rounded as they are, and that of what is left is not.
+  """
+  mean = jnp.where((x == x[0]).all(), x[0], x.mean(0))
+  rest = (x - mean).mean(0)
+  return x - mean - rest, mean + rest

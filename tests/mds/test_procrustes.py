@@ -133,3 +133,24 @@ def test_the_rotation_is_proper_where_it_may_be(rng):
   y = rng.normal(size=(8, 6, 3)).astype(np.float32)
   found = procrustes(np.broadcast_to(COPLANAR, y.shape).astype(np.float32), y)
   np.testing.assert_allclose(jnp.linalg.det(found.rotation), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("flat", [[[0, 0], [1, 0], [0, 1], [1, 1], [2, 1]], [[0], [1], [2], [3]]])
+def test_nearly_flat_points_are_mirrored_where_that_is_better(flat):
+  """The square of their thickness is rounding beside their size; the thickness itself is not."""
+  flat = np.array(flat, np.float32)
+  sides = np.array([1, -1, -1, 1, 1][: len(flat)], np.float32)[:, None]
+  run = jax.jit(jax.vmap(lambda x, y: [procrustes(x, y, scale=s).rmsd for s in (False, True)]))
+  x = np.array([np.hstack([flat, t * sides]) for t in (0.1, 3e-3, 1e-3, 1e-4, 1e-5, 0.0)], np.float32)
+  y = x * np.append(np.ones(flat.shape[1]), -1).astype(np.float32)
+  for rmsd in run(x, y):
+    np.testing.assert_allclose(rmsd, 0, atol=2e-6)
+  found = procrustes(x[-1], y[-1])
+  np.testing.assert_allclose(np.linalg.det(found.rotation), 1, rtol=1e-5)  # the proper one of two that are as good
+
+
+def test_points_at_an_offset_keep_their_digits(rng):
+  """Their mean is rounded as they are: what is left of it is taken off once more."""
+  for offset in (1e3, 1e5, 1e6):
+    x = (rng.normal(size=(100, 3)) + offset).astype(np.float32)
+    assert float(procrustes(x, x - np.float32(offset)).rmsd) < 2e-6

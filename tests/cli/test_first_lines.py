@@ -1,0 +1,109 @@
+"""What stands above and beside the numbers, and blank lines: read as pandas and R write them, or asked about."""
+
+import numpy as np
+import pytest
+from test_two_readings import FIRST_LINE, LABELS, check, distances, points
+
+from jax_edm._cli import files, matrix
+from jax_edm._cli.errors import UserError
+
+NAN = np.nan
+LABEL = "every point must have a label, if any has"
+BLANK = "whether a blank line is a missing entry"
+THREE = [[NAN, 5, 6], [5, NAN, 7], [6, 7, NAN]]
+
+
+def test_numbers_above_points(tmp_path):
+  """A DataFrame whose columns are years, wavelengths or numbers."""
+  cases = {
+    "years": (",2001,2002\nalice,1.5,2.5\nbob,3,4\n", FIRST_LINE),
+    "R": ('"id","2001","2002"\n"alice",1.5,2.5\n"bob",3,4\n', FIRST_LINE),
+    "a named index": ("name;10;20\nalice;1.5;2.5\nbob;3;4\n", FIRST_LINE),
+    "fractions": (",0.0,1.0\nalice,1.5,2.5\nbob,3,4\n", FIRST_LINE),
+    "two levels": (",a,a\n,0,1\nr1,1.5,2.5\nr2,3,4\n", LABEL),
+    "labelled points": ("alice,1.5,2.5\nbob,3,4\n", [[1.5, 2.5], [3, 4]], ["alice", "bob"]),
+    "labelled NA": ("NA,1.5,2.5\nbob,3,4\n", [[1.5, 2.5], [3, 4]], ["NA", "bob"]),
+    "without the first coordinate": (",2\n1,3\n4,5\n", "coordinates must be finite"),
+  }
+  check(tmp_path, points, cases)
+
+
+ODD = [
+  "\u22121.5,\u22122.5", "1 234;5 678", "1,234.5;5,678.9", "?,?", ". .", "-;-", "missing\tmissing", "Nan,Nan",
+  "-nan(ind),-nan(ind)", "1.#QNAN,1.#QNAN", "#DIV/0!,#DIV/0!", "50%,60%", "1.5D+03 2.5D+03", "0x1F,0x2F", "1_000,2_000",
+  "1.5m,2.5m", "'1.5,'2.5", "=1.5,=2.5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ODD)
+def test_a_first_point_in_another_notation_is_no_header(first, tmp_path):
+  separator = next(s for s in ";\t ," if s in first)
+  rest = "\n".join(separator.join(row) for row in (("1.25", "2"), ("3", "4.5")))
+  check(tmp_path, points, {first: (f"{first}\n{rest}\n", "Got")})
+  one = first.split(separator)[0]
+  check(tmp_path, points, {one: (f"{one}\n3\n4\n", "Got")})
+  check(tmp_path, distances, {one: (f"{one}\n3\n4\n5\n", "Got")})
+
+
+def test_first_lines(tmp_path):
+  x = [[1.5, 2.5], [3, 4]]
+  cases = {
+    "names": ("x (m),β_2\n1.5,2.5\n3,4\n", x),
+    "numpy.savetxt": ("# x y\n1.5 2.5\n3 4\n", x),
+    "rows that begin with #": ("# 1,1.5,2.5\n# 2,3,4\n", x, ["# 1", "# 2"]),
+    "a line of two numbers": ("1.5 2.5\n3.5\n4.5\n", "Got 1.5 2.5"),
+    "a blank in the name, and a comma": ("x y\n1,2\n3,4\n5,6\n", "whether commas separate"),
+    "two names, and decimal commas": ("x y\n1,5 2,5\n3 4\n", x),
+    "separators only": (",\n", "no numbers"),
+  }
+  check(tmp_path, points, cases)
+  cases = {
+    "a broken triangle": ("0 5\n3\n", "Got"),
+    "one line": ("5;3\n", "must form a square matrix"),
+    "one point": (",a\na,5\n", "the distance of a point to itself"),
+    "a Series of one distance": (",0\n0,1.5\n", "the distance of a point to itself"),
+    "separators only": (",\n", "no numbers"),
+  }
+  check(tmp_path, distances, cases)
+
+
+def test_numbers_around_a_matrix(tmp_path):
+  cases = {
+    "001 above, 1 beside": (",001,002,003\n1,0,5,6\n2,5,0,7\n3,6,7,0\n", THREE, ["001", "002", "003"]),
+    "1.0 above, 1 beside": (",1.0,2.0,3.0\n1,0,5,6\n2,5,0,7\n3,6,7,0\n", THREE, ["1.0", "2.0", "3.0"]),
+    "a label is missing": (",1.0,2.0,\n1.0,0,5,6\n2.0,5,0,7\n,6,7,0\n", LABELS),
+    "a label is NA": (",1,2,NA\n1,0,5,6\n2,5,0,7\nNA,6,7,0\n", LABELS),
+    "two levels": (",,a,a,b\n,,1,2,1\na,1,0.0,3.0,4.5\na,2,3.0,0.0,5.0\nb,1,4.5,5.0,0.0\n", LABEL),
+    "two levels of numbers": (",,2020,2020,2021\n,,1,2,1\n2020,1,0,3,4\n2020,2,3,0,5\n2021,1,4,5,0\n", LABELS),
+    "a dash for a missing distance": (",5,-,7\n5,,3,4\n-,3,,6\n7,4,6,\n", "entries must be numbers. Got '-' in line 1"),
+    "a missing distance": (",5,\n5,,7\n,7,\n", [[NAN, 5, NAN], [5, NAN, 7], [NAN, 7, NAN]]),
+  }
+  check(tmp_path, distances, cases)
+
+
+def test_blank_lines_in_one_column(tmp_path):
+  cases = {
+    "of a missing distance": ("1\n2\n\n3\n\n\n4\n5\n\n6\n", BLANK),
+    "with a name": ("d\n1\n\n3\n", BLANK),
+    "above and below": ("\n\nd\n\n5\n6\n7\n\n", THREE),
+  }
+  check(tmp_path, distances, cases)
+  check(tmp_path, points, {"points": ("1.5\n\n3\n4\n", BLANK), "two columns": ("1.5,2\n\n3,4\n", [[1.5, 2], [3, 4]])})
+
+
+@pytest.mark.parametrize("origin", [1_700_000_000_000, 9_007_199_254_740_000, 20_240_101_120_000])
+def test_large_coordinates_keep_their_digits(origin, tmp_path):
+  """Times in milliseconds, identifiers, dates: to divide by a unit must not round."""
+  x = points(tmp_path / "x.csv", "".join(f"{origin + k}\n" for k in (0, 2, 6))).values
+  np.testing.assert_array_equal(matrix._matrix(tmp_path, x, True), [[0, 2, 6], [2, 0, 4], [6, 4, 0]])
+
+
+def test_a_unit_is_a_power_of_two():
+  for length in (1e-280, 1e-11, 1.0, 1e11, 1e300):
+    assert np.frexp(files.unit_of(length))[0] == 0.5
+    assert length / 1e10 <= files.unit_of(length) <= max(length, 1)
+
+
+def test_a_label_that_is_missing_is_asked_for(tmp_path):
+  with pytest.raises(UserError, match=f"{LABEL}. Got an empty cell for point 2"):
+    points(tmp_path / "x.csv", "a,1.5,2\n,3,4\nc,5,6\n")

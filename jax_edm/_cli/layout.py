@@ -42,7 +42,7 @@ def matrix(sheet: Sheet, what: str) -> Table:
 
 def points(sheet: Sheet, index: bool | None = None) -> Table:
   """One row for each point. ``index`` says whether the first column holds labels; ``None``: this is found out."""
-  short = _is_short(sheet) and all(map(is_name, sheet.first_row))
+  short = _is_short(sheet) and all(map(is_text, sheet.first_row))
   if len(set(sheet.widths[short:])) > 1:
     raise tables.ragged(sheet, short)
   if index and sheet.widths[-1] == 1:
@@ -68,7 +68,7 @@ def _matrix_layout(sheet: Sheet) -> Layout:
   if width == 1:
     # A Series of pandas has the header 0.
     of_pandas = row[0] == "0" and not is_condensed(lines) and is_condensed(lines - 1)
-    return Layout(of_pandas or _are_names(sheet), False)
+    return Layout(of_pandas or _are_names(sheet, row), False)
   if lines == width:
     labelled = _is_labelled(sheet)
     return Layout(labelled, labelled)
@@ -169,14 +169,14 @@ def _has_header(sheet: Sheet) -> bool:
     numbers = [cell for cell in sheet.first_row if not (is_text(cell) or is_missing(cell))]
     of_point = f"write {numbers[0]}.0 for {numbers[0]}" if numbers and not labelled else "write its label"
     raise _unclear_first_line(sheet, f"Delete it if it is a header, or {of_point} if it is a point")
-  return _are_names(sheet)
+  return _are_names(sheet, names if named and names else sheet.first_row)
 
 
-def _are_names(sheet: Sheet) -> bool:
-  """Whether the first line is nothing but names of columns."""
-  if all(map(is_name, sheet.first_row)):
+def _are_names(sheet: Sheet, cells: list[str]) -> bool:
+  """Whether the cells of the first line are nothing but names of columns."""
+  if all(map(is_name, cells)):
     return True
-  if all(map(is_text, sheet.first_row)):
+  if all(map(is_text, cells)):
     raise _unclear_first_line(sheet, "Delete it if it is a header, or write its numbers as the others are written")
   return False
 
@@ -199,7 +199,7 @@ def _has_index(sheet: Sheet, header: bool) -> bool:
   if texts:
     got = f"{column[texts[0]][:40]!r} in line {sheet.numbers[header + texts[0]]}"
     advice = "Correct it, or say --index if these are labels"
-    raise error(sheet.path, "the first column must hold labels or numbers", got, advice)
+    raise unclear(sheet.path, "the first column holds labels or numbers", got, advice)
   if len(column) >= FEWEST_COUNTED and counts(column):
     got = f"{column[0]}, {column[1]}, {column[2]}, ..., as an index has them"
     advice = "Say --index if it holds labels, or --no-index if it is a coordinate"

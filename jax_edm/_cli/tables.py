@@ -39,7 +39,7 @@ class Lines(NamedTuple):
   path: Path
   lines: list[str]
   numbers: list[int]  # of the lines, in the file
-  unquoted: list[str]  # the lines without what stands in quotation marks
+  unquoted: list[str]  # the lines without what stands in quotation marks, but for numbers with decimal commas
   separators: list[str]  # that the file may have
 
 
@@ -102,9 +102,14 @@ def _lines(path: Path) -> Lines:
   if not numbered:
     raise _no_numbers(path)
   lines = [line for _, line in numbered]
-  unquoted = [QUOTED.sub("", line) if '"' in line else line for line in lines]
+  unquoted = [QUOTED.sub(_number_or_nothing, line) if '"' in line else line for line in lines]
   separators = [declared[1]] if declared else _separators(unquoted)
   return Lines(path, lines, [k for k, _ in numbered], unquoted, separators)
+
+
+def _number_or_nothing(quoted: re.Match[str]) -> str:
+  cell = quoted[0].strip('" ')
+  return cell if re.fullmatch(DECIMAL_COMMA, cell) else ""
 
 
 def _separators(unquoted: list[str]) -> list[str]:

@@ -185,9 +185,10 @@ def _case(of_r: OfDistance, k: int, D: jax.Array) -> Case:
   length = _length(a, k, cusps)
   near = at_zero | (finite & (r < k * REACH[D.dtype.itemsize] * length))
   far = jnp.where(at_zero, 1, r)
-  # Of the terms of f': where there is no length, of its Taylor polynomial.
-  of_terms = [jnp.where(length < jnp.inf, length**i, far**i / factorial(i)) for i in range(2 * k)]
-  size = sum(a[i + 1] * term for i, term in enumerate(of_terms))
+  # Of the terms of f'. Where there is no length, of what the chain rule divides.
+  at_far = [jnp.abs(v) for v in _derivatives(of_r, k, far)]
+  of_taylor = sum(a[i] * length ** (i - 1) for i in range(1, 2 * k + 1))
+  size = jnp.where(length < jnp.inf, of_taylor, sum(at_far[i] * far ** (i - 1) for i in range(1, k + 1)))
   return Case(
     near=near,
     r=jnp.where(finite, jnp.where(near, r, 0), 1),

@@ -9,6 +9,7 @@ from jax_edm import _errors
 from jax_edm._core.batching import compiled
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
+from jax_edm._core.operations import product
 from jax_edm._mds import sylvester, units
 from jax_edm._typing import ArrayLike
 
@@ -41,7 +42,8 @@ def procrustes(x: ArrayLike, y: ArrayLike, *, scale: bool = False, reflection: b
     ``Procrustes(aligned, rotation, translation, scale, rmsd)``, with ``aligned = scale * x @ rotation + translation``,
     and ``rmsd`` the root mean square distance between ``aligned`` and ``y``, in the unit of the points. The rotation is
     orthogonal for every x and y. Where several rotations are equally good (fewer points than coordinates, points on a
-    line or in a plane), it is one of them, and a proper one if there is one among them.
+    line or in a plane), it is one of them, and a proper one if there is one among them. Of points near a line in space,
+    thinner than about ``sqrt(eps)`` of its length, the turn about that line is rounding.
 
   Raises:
     ValueError: the shapes of x and y do not match, or there are no points.
@@ -75,7 +77,7 @@ def _procrustes(x: jax.Array, y: jax.Array, scaled: bool, reflection: bool) -> t
   # With a scale, each set has a unit of its own, if its points do not coincide.
   of_x, of_y = (jnp.where(a == 0, either, a) if scaled else either for a in (of_x, of_y))
   x, y = x / of_x, y / of_y
-  m = dot(x.T, y)
+  m = product(x, y, 0, 0)
   u, values, vt = jnp.linalg.svd(m)
   sign = _last_sign(*jax.lax.stop_gradient((x, y, u, values, vt)), scaled, reflection)
   u, values = u.at[:, -1].multiply(sign), values.at[-1].multiply(sign)

@@ -55,6 +55,11 @@ def test_first_lines(tmp_path):
     "a blank in the name, and a comma": ("x y\n1,2\n3,4\n5,6\n", "whether commas separate"),
     "two names, and decimal commas": ("x y\n1,5 2,5\n3 4\n", x),
     "separators only": (",\n", "no numbers"),
+    "odd names above an index of numbers": (",2D x,2D y\n1990,1.5,2.5\n1991,3,4\n", FIRST_LINE),
+    "odd names of R": ('"2D x" "2D y"\n"a" 1.5 2.5\n"b" 3 4\n', x, ["a", "b"]),
+    "labels, one like a number": ("1abc;1,5\n1e10;2,5\n2xyz;3,25\n", "whether commas separate"),
+    "the same after blanks": ("a 1,5\n7 2,5\nb 3,25\n", "whether commas separate"),
+    "a slip in the first column": ("1.5x,2.5\n3,4\n5,6.5\n", "whether the first column holds labels or numbers"),
   }
   check(tmp_path, points, cases)
   cases = {
@@ -107,3 +112,16 @@ def test_a_unit_is_a_power_of_two():
 def test_a_label_that_is_missing_is_asked_for(tmp_path):
   with pytest.raises(UserError, match=f"{LABEL}. Got an empty cell for point 2"):
     points(tmp_path / "x.csv", "a,1.5,2\n,3,4\nc,5,6\n")
+
+
+def test_decimal_commas_in_quotation_marks(tmp_path):
+  """As pandas writes them with ``quoting=csv.QUOTE_ALL``."""
+  x = [[1.5, 2.5], [3, 4.25]]
+  cases = {
+    "with labels": ('"";"x";"y"\n"a";"1,5";"2,5"\n"b";"3";"4,25"\n', x, ["a", "b"]),
+    "without": ('"1,5";"2,5"\n"3";"4,25"\n', x),
+    "one column": ('"1,5"\n"2,5"\n"3,25"\n', [[1.5], [2.5], [3.25]]),
+  }
+  check(tmp_path, points, cases)
+  table = '"";"a";"b";"c"\n"a";"0";"5";"6"\n"b";"5";"0";"7,5"\n"c";"6";"7,5";"0"\n'
+  check(tmp_path, distances, {"a matrix": (table, [[NAN, 5, 6], [5, NAN, 7.5], [6, 7.5, NAN]], ["a", "b", "c"])})

@@ -198,7 +198,7 @@ def test_missing_labels_and_blanks(tmp_path):
   cases = {
     "NA among labels": ("a,1,5\nNA,3,4\nb,5,6\n", [[1, 5], [3, 4], [5, 6]], ["a", "NA", "b"]),
     "NA as the first label": ("NA,1,2\na,3,4\n", [[1, 2], [3, 4]], ["NA", "a"]),
-    "labels and numbers": ("a,1,5\n7,3,4\n", "must hold labels or numbers. Got 'a' in line 1"),
+    "labels and numbers": ("a,1,5\n7,3,4\n", "holds labels or numbers. Got 'a' in line 1"),
   }
   check(tmp_path, points, cases)
   assert points(tmp_path / "x.csv", "a,1,5\n7,3,4\n", index=True).labels == ["a", "7"]

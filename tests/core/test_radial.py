@@ -106,6 +106,10 @@ FAR_FROM_ZERO = {  # what the derivatives at zero do not show
   "cutoff": (lambda r: jnp.where(r < 1, jnp.exp(-((r / 10) ** 2)), 0.0), (0.5, 1.001, 2.0)),
   "soft sphere": (lambda r: jax.nn.softplus(10 * (1 - r)) ** 2, (0.9, 2.0)),
   "shell": (lambda r: jnp.exp(-((r / 10) ** 2)) + jnp.exp(-10 * (r - 3) ** 2), (1.0, 2.0, 3.0)),
+  "a tail": (lambda r: r * r * jnp.exp(-(r**4)), (21.3, 29.75, 60.0)),
+  "a long tail": (lambda r: 1 / (1 + (100 * r) ** 4), (1.557, 1.8, 4.0)),
+  "a logarithm": (lambda r: jnp.log1p(r**4), (14.0, 337.0, 582.59)),
+  "a power with a cutoff": (lambda r: r * r * jnp.maximum(1 - r**4, 0) ** 8, (0.9, 1.001, 14.16)),
   "a small cusp": (lambda r: jnp.exp(-r * r) + 1e-5 * r, (1e-6, 1e-4, 1e-2)),
 }
 

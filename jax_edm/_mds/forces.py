@@ -51,8 +51,9 @@ def half_gradient_by_differences(x: jax.Array, t: jax.Array, w: jax.Array, s: ja
   def of_rows(_: Any, rows: tuple[jax.Array, ...]) -> jax.Array:
     t, w, *own = rows
     error = 1 - ratio(t, distance.squared(Form("difference", "difference"), (Side(own[0]), Side(x))))
-    # Without the barrier XLA computes the roots anew for every coordinate.
-    error, w = lax.optimization_barrier((error, w))
+    # Without the barriers XLA computes the roots anew for every coordinate. One for each: JAX 0.12 cannot transpose one
+    # of which only a part has a derivative.
+    error, w = lax.optimization_barrier(error), lax.optimization_barrier(w)
 
     def of_coordinate(pairs: Any) -> jax.Array:
       of_points, *of_steps = (a[:, None] - b for a, b in pairs)

@@ -114,7 +114,12 @@ FAR_FROM_ZERO = {  # what the derivatives at zero do not show
 }
 
 
-@pytest.mark.parametrize("name", FAR_FROM_ZERO)
+SHORT = ("cutoff", "a tail", "a small cusp")
+
+
+@pytest.mark.parametrize(
+  "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in FAR_FROM_ZERO]
+)
 def test_what_the_derivatives_at_zero_do_not_show(name):
   """Along the distance the two derivatives of f are those that JAX takes of f itself."""
   f, radii = FAR_FROM_ZERO[name]

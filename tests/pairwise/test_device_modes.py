@@ -53,8 +53,15 @@ def check_on_mesh(transform, way, kind, *sets, method=None):
     check_cases(transform, [Case(spread_f, shapes, jnp.float64, method, naive=naive) for shapes in sets])
 
 
-@either_kind
-@pytest.mark.parametrize("way", WAYS)
+EXPLICIT = ("edm", "sum", "sum, ring")  # in README's test command; the other ways on automatic meshes alone
+KINDS_OF_WAYS = [
+  pytest.param(way, kind, marks=[pytest.mark.slow] if kind == AxisType.Explicit and way not in EXPLICIT else [])
+  for way in WAYS
+  for kind in (AxisType.Auto, AxisType.Explicit)
+]
+
+
+@pytest.mark.parametrize(("way", "kind"), KINDS_OF_WAYS)
 @pytest.mark.usefixtures("double_precision")
 def test_value_gradient_and_hvp(way, kind):
   """Of one set and of two."""

@@ -52,12 +52,15 @@ def _summed(
     of_rows = tuple(lax.dynamic_slice_in_dim(a, begin + start, size, 1) for a in rows)
     return of_rows, tuple(lax.dynamic_slice_in_dim(b, begin + start, size, 0) for b in columns)
 
+  first = q if at_most(q, CHUNK) else (q % size or size) if known(q) else 1  # the odd chunk, which starts the sum
+  start = of_chunk(cut(0, first))
+  if first is q:
+    return start
+
   # A chunk is cut one step before it is added. XLA would fuse a cut with the sum that uses it at once, and read its
   # index from memory for each term; then LLVM makes no vectors.
   def step(i: Any, carry: tuple[jax.Array, Chunk]) -> tuple[jax.Array, Chunk]:
     sums, chunk = carry
     return sums + of_chunk(chunk), cut(first + (i + 1) * size, size)
 
-  first = q if at_most(q, CHUNK) else (q % size or size) if known(q) else 1  # the odd chunk, which starts the sum
-  start = of_chunk(cut(0, first))
-  return start if first is q else lax.fori_loop(0, (q - first) // size, step, (start, cut(first, size)))[0]
+  return lax.fori_loop(0, (q - first) // size, step, (start, cut(first, size)))[0]

@@ -15,7 +15,8 @@ Near zero the division is done by hand. ``L r^i = (i/2) r^(i-2)``, so in the Tay
 The sum is the cusp of f: its terms are singular, and zero for an f that is even up to that order. The integral is a
 Gauss quadrature with a few nodes. Each of its terms is a derivative of f that JAX takes, of the size of the result, and
 it converges as fast as the Taylor series, without the high derivatives of that. The two ways meet at a fraction of the
-length on which f changes, ``|f^(2k)(0) / f^(2k+1)(0)|`` or ``|f^(2k)(0) / f^(2k+2)(0)|^(1/2)``.
+length on which f changes, ``|f^(2k)(0) / f^(2k+1)(0)|`` or ``|f^(2k)(0) / f^(2k+2)(0)|^(1/2)``. Where there is no such
+length, as for a power, the continuation is taken at any r at which it is the chain rule but for the loss of that.
 """
 
 from collections.abc import Callable

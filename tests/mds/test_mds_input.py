@@ -215,7 +215,7 @@ def test_bad_weights(case):
   [
     pytest.param("float16", marks=pytest.mark.slow),
     pytest.param("bfloat16", marks=pytest.mark.slow),
-    "float64",
+    pytest.param("float64", marks=pytest.mark.slow),
     "int32",
   ],
 )

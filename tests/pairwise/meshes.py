@@ -15,6 +15,10 @@ from transformations import naive_distances, naive_edm, quick_jit
 
 KINDS = [AxisType.Auto, AxisType.Explicit]
 either_kind = pytest.mark.parametrize("kind", KINDS, ids=["Auto", "Explicit"])
+# Explicit axes where the test is long.
+either_kind_at_length = pytest.mark.parametrize(
+  "kind", [KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.slow)], ids=["Auto", "Explicit"]
+)
 RING = {"axis_name": "i"}
 rows_and_ring = pytest.mark.parametrize("options", [{}, RING], ids=["rows", "ring"])
 

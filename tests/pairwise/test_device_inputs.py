@@ -13,6 +13,7 @@ from meshes import (
   KINDS,
   RING,
   either_kind,
+  either_kind_at_length,
   gaussian,
   loss,
   mesh_of,
@@ -71,7 +72,7 @@ def test_masks_arguments_and_values(rng):
       np.testing.assert_allclose(neighbours.squared, chosen.squared, rtol=1e-5)
 
 
-@either_kind
+@either_kind_at_length
 @rows_and_ring
 def test_without_the_diagonal(options, kind, rng):
   """Values, gradients and, over Explicit axes, HVPs of functions that are singular at 0; with a mask; with a sign."""
@@ -156,7 +157,7 @@ def of_network(reduce, naive=False, **options):
   return jax.grad(total, (0, 1))
 
 
-@either_kind
+@either_kind_at_length
 @pytest.mark.parametrize("reduce", [pairwise_sum, pytest.param(pairwise_logsumexp, marks=pytest.mark.slow)])
 def test_f_closes_over_what_lies_on_the_mesh(reduce, kind, rng):
   """Replicated or sharded, under jit, grad, vmap and a mesh that is set; of rows and of a ring; and NumPy arrays."""

@@ -7,7 +7,18 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from meshes import NAIVE, RING, either_kind, gaussian, loss, mesh_of, neighbours, put, soft_minimum, spec_of
+from meshes import (
+  NAIVE,
+  RING,
+  either_kind_at_length,
+  gaussian,
+  loss,
+  mesh_of,
+  neighbours,
+  put,
+  soft_minimum,
+  spec_of,
+)
 
 from jax_edm import distances, edm
 from transformations import ALL, Case, check_cases, equal_to, gradient, jvp, quick_jit, scalar
@@ -125,7 +136,7 @@ def test_a_ring_inside_the_shard_map_of_the_caller(mode, f):
   check_cases(inside, [Case(of_ring, s, jnp.float64, naive=NAIVE[f]) for s in (((24, 3),), ((24, 3), (16, 3)))])
 
 
-@either_kind
+@either_kind_at_length
 def test_a_batch_over_the_devices(kind, rng):
   """Leading axes, and those that ``vmap`` hides: the value, the gradient and the HVP."""
   mesh = mesh_of(kind)

@@ -7,7 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
-from meshes import KINDS, RING, compiled, either_kind, gaussian, loss, mesh_of, program, put, soft_minimum
+from meshes import (
+  KINDS,
+  RING,
+  compiled,
+  either_kind,
+  either_kind_at_length,
+  gaussian,
+  loss,
+  mesh_of,
+  program,
+  put,
+  soft_minimum,
+)
 
 from benchmarks import devices
 from jax_edm import distances, edm, pairwise_sum, safe_root
@@ -85,7 +97,7 @@ def test_a_matrix_over_two_axes(d, kind, rng):
   assert program(edm, x, y)[1] == [("i", "j")]
 
 
-@either_kind
+@either_kind_at_length
 @pytest.mark.parametrize("f", [gaussian, pytest.param(soft_minimum, marks=pytest.mark.slow)], ids=lambda f: f.__name__)
 def test_a_ring_permutes_blocks_and_nothing_else(f, kind, rng):
   n, m, d, mesh = 1024, 768, 16, mesh_of(kind)

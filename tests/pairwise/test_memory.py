@@ -42,7 +42,7 @@ def test_memory(sets, d):
 
 
 # Rows of more than `operations.MANY` terms are added in another way than shorter ones: both sizes on one side of it.
-@pytest.mark.parametrize(("sets", "block", "n"), [(1, 512, N // 2), (2, 64, N)])
+@pytest.mark.parametrize(("sets", "block", "n"), [pytest.param(1, 512, N // 2, marks=pytest.mark.slow), (2, 64, N)])
 def test_memory_is_linear_in_n(sets, block, n):
   of_modes = modes(pairwise_sum, sets, block)
   for name in ("forward", "hvp", "grad of grad"):

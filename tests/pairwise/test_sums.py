@@ -260,7 +260,7 @@ def test_more_pairs_than_an_int32_counts():
   np.testing.assert_allclose(out, n * wide[:, 0] ** 2 + (wide**2).sum(), rtol=1e-3)
 
 
-@pytest.mark.parametrize("d", [3, 20])
+@pytest.mark.parametrize("d", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_roots_at_coincident_points(d, rng):
   """Weighted stress of distances, with duplicated points: finite derivatives of both orders, and the right ones."""
   x = rng.normal(size=(12, d))

@@ -48,6 +48,7 @@ def test_embedding_would_be_nan_with_a_root_by_hand(monkeypatch):
   assert np.isnan(example.main(steps=6)["losses"][-1])
 
 
+@pytest.mark.slow
 def test_embedding_gradient_is_that_of_the_points_that_exist():
   """Padding a batch changes neither the loss nor the gradient, and what stands in the padding reaches nothing."""
   example = load("embedding")

@@ -243,6 +243,7 @@ def test_dtypes(name):
     np.testing.assert_allclose(edm(fitted.points).astype(float), D.astype(float), atol=max(200 * eps, 1e-3))
 
 
+@pytest.mark.slow
 def test_integers_of_64_bits_keep_their_digits():
   """NumPy's, in every argument: without 64-bit types JAX takes them for integers of 32 bits, which wrap."""
   D = np.array([[0, 2_500_000_000, 9], [2_500_000_000, 0, 2_500_000_000], [9, 2_500_000_000, 0]])

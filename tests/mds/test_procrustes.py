@@ -106,6 +106,7 @@ def test_derivatives(name, scale, rng):
   assert min(map(abs, slopes)) > 1e-3
 
 
+@pytest.mark.slow
 def test_what_leaves_the_motion_open(rng):
   """One point, points that coincide, points on a line: proper, finite in every derivative; the fit is exact."""
 

@@ -110,6 +110,7 @@ def test_the_diagonal_of_weights_does_not_count(rng):
   np.testing.assert_array_equal(np.diag(expected_gradient), 0)
 
 
+@pytest.mark.slow
 def test_weights_of_the_inverse_square(rng):
   """What docs/points.md advises."""
   x = jnp.asarray(rng.normal(size=(20, 2)), jnp.float32)

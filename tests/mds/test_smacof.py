@@ -119,6 +119,7 @@ def test_shortest_paths(rng):
     np.testing.assert_allclose(found, expected, rtol=n * EPS)
 
 
+@pytest.mark.slow
 def test_units_and_missing_targets_of_any_size(rng):
   """The stress, relative to the units; what is missing may be the largest number."""
   x = rng.normal(size=(12, 2))
@@ -169,6 +170,7 @@ def test_whatever_stands_where_an_entry_is_missing(rng):
   np.testing.assert_array_equal(values, values[0])
 
 
+@pytest.mark.slow
 def test_weights_of_a_batch_for_one_matrix(rng):
   x, t, w = incomplete(rng, 6, 2, noise=0)
   found = smacof(t, 2, weights=np.stack([w, w.astype(bool), 2 * w]), initial=x)

@@ -123,6 +123,7 @@ def test_a_ring_permutes_blocks_and_nothing_else(f, kind, rng):
     assert set(shardings) <= {("i",), ()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", [gaussian, pytest.param(soft_minimum, marks=pytest.mark.slow)], ids=lambda f: f.__name__)
 def test_memory_of_a_ring_falls_with_its_devices(f, rng):
   x = rng.normal(size=(4096, 16)).astype("f")

@@ -65,6 +65,7 @@ def test_memory_of_a_batch_and_of_small_blocks():
   assert temporaries(gradient(4), (8192, 3)) < 4
 
 
+@pytest.mark.slow
 def test_memory_of_logsumexp_and_of_a_block_that_does_not_divide():
   for f in (pairwise_logsumexp, pairwise_sum):
     of_modes = modes(f, 1)

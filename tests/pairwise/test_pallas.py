@@ -59,6 +59,7 @@ def test_with_the_memory_of_a_tpu(case, rng):
   definitions.agree(actual, definitions.expected(own, p["g"], variant))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sets", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_is_missing_with_the_memory_of_a_tpu(sets, rng):
   x, y, w = rng.normal(size=(21, 3)).astype("f"), rng.normal(size=(35, 3)).astype("f"), rng.random(35).astype("f")

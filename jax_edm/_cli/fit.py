@@ -40,9 +40,11 @@ def run(job: Job) -> list[str]:
     distances = files.read_distances(job.file, job.dim, squared=job.squared, weights=job.weights)
     points, outcome = methods.find(distances, job.dim, job.search)
     stress = report.stress(points, distances.values, distances.weights)
-    if not (np.isfinite(points).all() and np.isfinite(stress)):
+    with np.errstate(over="ignore"):
+      placed = points * distances.unit
+    if not (np.isfinite(placed).all() and np.isfinite(stress)):
       raise error(job.file, "the points that fit must be finite", "others", "Check the sizes of the distances")
-    _write_points(place / table, points * distances.unit, distances.labels)
+    _write_points(place / table, placed, distances.labels)
     if job.picture:
       from jax_edm._cli import plots  # here, because only pictures need matplotlib
 

@@ -11,6 +11,7 @@ from jax_edm._cli.errors import UserError, error, unclear
 from jax_edm._cli.tables import Sheet, counts, is_label, is_missing, is_name, is_same, is_text
 
 INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "row", "rownames", "unnamed: 0")
+OF_PANDAS = "Unnamed: "  # how it calls a column without a name
 FEWEST_COUNTED = 3  # rows whose first entries count them: fewer may well be coordinates
 
 
@@ -37,7 +38,9 @@ def matrix(sheet: Sheet, what: str) -> Table:
   labels = None if condensed_form else _matrix_labels(sheet, layout)
   if sheet.first_row[0] == "" and not any(map(is_text, sheet.first_row)):
     _check_labels_or_distances(sheet, layout, values)
-  return Table(values if of_one_point else condensed.square(sheet.path, values, what), labels)
+  square = values if of_one_point else condensed.square(sheet.path, values, what)
+  _check_decimal_commas(sheet, layout.header)
+  return Table(square, labels)
 
 
 def points(sheet: Sheet, index: bool | None = None) -> Table:
@@ -48,6 +51,10 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
   if index and sheet.widths[-1] == 1:
     raise error("--index", "there must be a coordinate beside the labels", "one column", "Leave it out")
   header = short or _has_header(sheet)
+  _check_decimal_commas(sheet, header)
+  if header and (again := [cell for cell in sheet.first_row[1:] if cell.startswith(OF_PANDAS)]):
+    advice = "Delete that column, which pandas makes of the index of a table that is saved twice"
+    raise error(sheet.path, "the columns beside the first must be coordinates", f"one named {again[0]!r}", advice)
   if index is None:
     index = short or _has_index(sheet, header)
   values = tables.read_numbers(sheet, header, index)
@@ -94,8 +101,13 @@ def _is_short(sheet: Sheet) -> bool:
   """Whether the header has no cell above the index, as R's ``write.table`` writes."""
   first, *rest = sheet.widths
   quoted = {line.startswith('"') for line in sheet.lines}  # R quotes the names of rows and columns, or neither
-  named = is_name(sheet.first_row[0]) if first == 1 else len(rest) > 1  # else it may be a triangle
-  return set(rest) == {first + 1} and len(quoted) == 1 and named
+  if set(rest) != {first + 1} or len(quoted) != 1:
+    return False
+  if first > 1:
+    return len(rest) > 1  # else it may be a triangle
+  # One name above two columns, in a file that no title stands above.
+  named = is_name(sheet.first_row[0]) and (quoted == {True} or " " not in sheet.first_row[0])
+  return named and all(is_label(cell) or is_missing(cell) or cell.isdigit() for cell in sheet.first_column[1:])
 
 
 def _is_labelled(sheet: Sheet) -> bool:
@@ -126,7 +138,10 @@ def _matrix_labels(sheet: Sheet, layout: Layout) -> list[str] | None:
     if not is_same(a, b):
       expected = "the labels of rows and columns must be the same, in one order"
       raise error(sheet.path, expected, f"{a!r} and {b!r} for point {k}", "Sort the rows as the columns are sorted")
-  return columns if len(columns) == len(rows) else rows  # pandas writes 001 above a column, and 1 beside its row
+  if len(columns) != len(rows):
+    got = f"{len(columns)} labels above and {len(rows)} beside"
+    raise error(sheet.path, "rows and columns must be as many", got, "Add the rows or columns that are missing")
+  return columns  # pandas writes 001 above a column, and 1 beside its row
 
 
 def _checked(sheet: Sheet, labels: list[str]) -> list[str]:
@@ -150,26 +165,46 @@ def _check_labels_or_distances(sheet: Sheet, layout: Layout, values: np.ndarray)
 
 
 def _check_are_labels(sheet: Sheet, cells: list[str]) -> None:
-  """Fractions beside a square matrix may be distances of one point more."""
-  fractions = [cell for cell in cells if not (is_label(cell) or is_missing(cell) or cell.isdigit())]
-  if fractions:
-    advice = "Delete them, or add what is missing in the other direction"
-    raise unclear(sheet.path, "a line of its own holds labels", f"{fractions[0]}, ...", advice)
+  """Numbers beside a square matrix may be distances, unless they count it."""
+  numbers = [cell for cell in cells if not (is_label(cell) or is_missing(cell))]
+  if numbers and not counts(cells) and not (len(numbers) < len(cells) and all(map(str.isdigit, numbers))):
+    advice = "Write a letter before each if they are, else add what is missing in the other direction"
+    raise unclear(sheet.path, "a line of its own holds labels", f"{', '.join(cells[:3])}, ...", advice)
+
+
+def _check_decimal_commas(sheet: Sheet, header: bool) -> None:
+  """One column of numbers may be two: where a comma is missing, or where two words stand above it."""
+  if max(sheet.widths) > 1 or sheet.decimal != "," or any('"' in line for line in sheet.lines):
+    return
+  numbers = [k for k, line in enumerate(sheet.lines) if k >= header and "," not in line and not is_missing(line)]
+  doubtful = [0] if header and " " in sheet.lines[0] else [] if header else numbers
+  if doubtful:
+    got = f"{sheet.lines[doubtful[0]][:40]!r} in line {sheet.numbers[doubtful[0]]}, and commas in others"
+    advice = "Write sep=, above the table if they separate, else decimals everywhere, and one word above them"
+    raise unclear(sheet.path, "commas separate or stand before decimals", got, advice)
 
 
 def _has_header(sheet: Sheet) -> bool:
   """Whether the first line names the columns; 0, 1, ... may be the columns of a DataFrame, or a point."""
   corner, *names = sheet.first_row
+  if tables.quotes_first_line(sheet):
+    return True
   named, counted = corner.lower() in INDEX_NAMES, bool(names) and counts(names)
   if named and (counted or any(map(is_name, names))):  # as pandas and R write
     return True
   labelled = named and bool(names) and (corner != "" or any(map(is_label, sheet.first_column[1:])))
-  a_point = counted and is_text(corner)
+  a_point = is_text(corner) and (counted or _are_whole_above_fractions(sheet, names))
   if labelled or ((a_point or counts(sheet.first_row)) and len(sheet.lines) > 2):
     numbers = [cell for cell in sheet.first_row if not (is_text(cell) or is_missing(cell))]
     of_point = f"write {numbers[0]}.0 for {numbers[0]}" if numbers and not labelled else "write its label"
     raise _unclear_first_line(sheet, f"Delete it if it is a header, or {of_point} if it is a point")
   return _are_names(sheet, names if named and names else sheet.first_row)
+
+
+def _are_whole_above_fractions(sheet: Sheet, names: list[str]) -> bool:
+  """Years above coordinates, perhaps."""
+  below = tables.cells_of(sheet, 1)[1:]
+  return bool(names) and all(map(str.isdigit, names)) and not any(cell.lstrip("-").isdigit() for cell in below)
 
 
 def _are_names(sheet: Sheet, cells: list[str]) -> bool:
@@ -194,8 +229,9 @@ def _has_index(sheet: Sheet, header: bool) -> bool:
   if header and sheet.first_row[0].lower() in INDEX_NAMES:
     return True
   texts = [k for k, cell in enumerate(column) if is_label(cell)]
-  if texts and all(is_label(cell) or is_missing(cell) for cell in column):
+  if texts and all(is_name(cell) or is_missing(cell) for cell in column):
     return True
+  texts = [k for k in texts if not is_name(column[k])] or texts
   if texts:
     got = f"{column[texts[0]][:40]!r} in line {sheet.numbers[header + texts[0]]}"
     advice = "Correct it, or say --index if these are labels"

@@ -20,13 +20,15 @@ from jax_edm._cli.errors import ShapeError, UnclearError, UserError, error, uncl
 
 MISSING = ("", "NA", "N/A", "#N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "-nan", "None", "none", "NULL", "null")
 DECIMAL_COMMA = r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?"
+BOOLEAN = re.compile(r"\b(true|false)\b", re.IGNORECASE)
 NUMBER = re.compile(rf"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|{DECIMAL_COMMA}|[-+]?inf(inity)?", re.IGNORECASE)
 QUOTED = re.compile(r'"[^"]*"')
 PADDED = re.compile(r" *([;,\t]) *")
 SEPARATORS = ";\t ,"  # the most likely one first
 ALONE = "\x1f"  # in no file: every line is one cell
 DECLARED = re.compile(r'"?sep=([;,\t])"?')  # a first line that says what the separator is, as Excel reads it
-NOT_NAMES = {*(word.lower() for word in MISSING), "missing"}
+BOOLEANS = {"true", "false"}
+NOT_NAMES = {*(word.lower() for word in MISSING), "missing", *BOOLEANS}
 ROWS = "Leave an entry empty, or write NA, where there is none"
 
 
@@ -159,9 +161,17 @@ def read_numbers(sheet: Sheet, header: bool, index: bool) -> np.ndarray:
   options: dict[str, Any] = {"sep": sheet.separator, "decimal": sheet.decimal, "names": names, "usecols": names[index:]}
   options |= {"keep_default_na": False, "na_values": MISSING, "skip_blank_lines": False, "skipinitialspace": True}
   try:
-    return pd.read_csv(io.StringIO(text), header=None, index_col=False, dtype=np.float64, **options).to_numpy()
+    values = pd.read_csv(io.StringIO(text), header=None, index_col=False, dtype=np.float64, **options).to_numpy()
   except ValueError as problem:
-    raise _not_a_number(sheet, header, index, problem) from problem
+    raise _not_a_number(sheet, header, index, str(problem).splitlines()[0]) from problem
+  if BOOLEAN.search(text) and _holds_booleans(sheet, header, index):  # pandas makes numbers of them
+    raise _not_a_number(sheet, header, index, "True or False")
+  return values
+
+
+def _holds_booleans(sheet: Sheet, header: bool, index: bool) -> bool:
+  rows = _cells(sheet.lines[header:], sheet.separator)
+  return any(cell.strip().lower() in BOOLEANS for row in rows for cell in row[index:])
 
 
 def is_missing(cell: str) -> bool:
@@ -173,12 +183,12 @@ def is_text(cell: str) -> bool:
 
 
 def is_label(cell: str) -> bool:
-  """Text that may be a label: not a dash or a question mark in the place of a number."""
-  return is_text(cell) and any(map(str.isalnum, cell))
+  """Text that may be a label: not a dash, a question mark or a truth value in the place of a number."""
+  return is_text(cell) and any(map(str.isalnum, cell)) and cell.lower() not in BOOLEANS
 
 
 def is_name(cell: str) -> bool:
-  """Text that can only be the name of a column: no number in another notation, and no word for a missing one."""
+  """Text that can only be a name: no number in another notation, and no word for a missing one."""
   return is_text(cell) and (cell[0].isalpha() or cell[0] == "_") and cell.lower() not in NOT_NAMES
 
 
@@ -199,6 +209,17 @@ def check_no_gaps(sheet: Sheet, header: bool) -> None:
     if after != before + 1:
       advice = "Write NA there if it is, and delete it if it is not"
       raise unclear(sheet.path, "a blank line is a missing entry", f"one below line {before}", advice)
+
+
+def cells_of(sheet: Sheet, k: int) -> list[str]:
+  """The cells of one line, the first of which is 0; none if there is no such line."""
+  return [cell.strip() for cells in _cells(sheet.lines[k : k + 1], sheet.separator) for cell in cells]
+
+
+def quotes_first_line(sheet: Sheet) -> bool:
+  """Whether the first line is in quotation marks, and numbers below it are not, as R writes names."""
+  first, *rest = (QUOTED.sub("", line) for line in sheet.lines)
+  return '"' in sheet.lines[0] and not any(map(str.isalnum, first)) and any(any(map(str.isdigit, r)) for r in rest)
 
 
 def counts(cells: list[str]) -> bool:
@@ -241,7 +262,7 @@ def _has_decimal_commas(unquoted: list[str], separator: str) -> bool:
   return any("," in line and cell.search(line) for line in unquoted)
 
 
-def _not_a_number(sheet: Sheet, header: bool, index: bool, problem: ValueError) -> UserError:
+def _not_a_number(sheet: Sheet, header: bool, index: bool, got: str) -> UserError:
   for number, cells in zip(sheet.numbers, _cells(sheet.lines, sheet.separator), strict=True):
     for cell in map(str.strip, cells[index:] if number > sheet.numbers[0] or not header else []):
       wrong_decimal = (",", ".")[sheet.decimal == ","]
@@ -249,4 +270,4 @@ def _not_a_number(sheet: Sheet, header: bool, index: bool, problem: ValueError) 
         advice = f"Write {'a comma' if sheet.decimal == ',' else 'a point'} before decimals, nothing between "
         advice += "thousands, and NA where an entry is missing"
         return error(sheet.path, "entries must be numbers", f"{cell[:40]!r} in line {number}", advice)
-  return error(sheet.path, "entries must be numbers", str(problem).splitlines()[0], "Remove what is no number")
+  return error(sheet.path, "entries must be numbers", got, "Remove what is no number")

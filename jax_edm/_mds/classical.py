@@ -52,7 +52,8 @@ def classical_mds(D: ArrayLike, dim: int) -> ClassicalMDS:
   also where eigenvalues repeat (a regular polygon, a cube); ``docs/points.md`` says more. They do not exist where a
   kept eigenvalue equals a dropped one, or where a kept one is zero: there the terms that would be infinite are left
   out, and the result is finite. JAX differentiates the eigenvalues: where some of them repeat, the sum over these has
-  a first derivative, and no second one.
+  a first derivative, and no second one. The first number of ``goodness_of_fit`` holds the absolute values of all of
+  them, and has no derivative in D where one is zero, as most are for exact distances in few dimensions.
 
   Example:
     >>> import jax.numpy as jnp

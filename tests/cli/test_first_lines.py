@@ -17,7 +17,7 @@ def test_numbers_above_points(tmp_path):
   """A DataFrame whose columns are years, wavelengths or numbers."""
   cases = {
     "years": (",2001,2002\nalice,1.5,2.5\nbob,3,4\n", FIRST_LINE),
-    "R": ('"id","2001","2002"\n"alice",1.5,2.5\n"bob",3,4\n', FIRST_LINE),
+    "R": ('"id","2001","2002"\n"alice",1.5,2.5\n"bob",3,4\n', [[1.5, 2.5], [3, 4]], ["alice", "bob"]),
     "a named index": ("name;10;20\nalice;1.5;2.5\nbob;3;4\n", FIRST_LINE),
     "fractions": (",0.0,1.0\nalice,1.5,2.5\nbob,3,4\n", FIRST_LINE),
     "two levels": (",a,a\n,0,1\nr1,1.5,2.5\nr2,3,4\n", LABEL),
@@ -50,7 +50,7 @@ def test_first_lines(tmp_path):
   cases = {
     "names": ("x (m),β_2\n1.5,2.5\n3,4\n", x),
     "numpy.savetxt": ("# x y\n1.5 2.5\n3 4\n", x),
-    "rows that begin with #": ("# 1,1.5,2.5\n# 2,3,4\n", x, ["# 1", "# 2"]),
+    "rows that begin with #": ("# 1,1.5,2.5\n# 2,3,4\n", "Got '# 1' in line 1"),
     "a line of two numbers": ("1.5 2.5\n3.5\n4.5\n", "Got 1.5 2.5"),
     "a blank in the name, and a comma": ("x y\n1,2\n3,4\n5,6\n", "whether commas separate"),
     "two names, and decimal commas": ("x y\n1,5 2,5\n3 4\n", x),
@@ -125,3 +125,35 @@ def test_decimal_commas_in_quotation_marks(tmp_path):
   check(tmp_path, points, cases)
   table = '"";"a";"b";"c"\n"a";"0";"5";"6"\n"b";"5";"0";"7,5"\n"c";"6";"7,5";"0"\n'
   check(tmp_path, distances, {"a matrix": (table, [[NAN, 5, 6], [5, NAN, 7.5], [6, 7.5, NAN]], ["a", "b", "c"])})
+
+
+def test_what_may_be_numbers_is_no_label(tmp_path):
+  """Cells of a first column in another notation, truth values, and whole numbers that do not count."""
+  cells = ["1 234,5", "1.234,5", "1'234.5", "\u22121", "50%", "$5", "1.5D+03", "#DIV/0!", "-nan(ind)", "Nan", "12:30"]
+  check(tmp_path, points, {cell: (f"x;y\n{cell};2,5\n{cell};3,0\n", "Got") for cell in [*cells, "True", "FALSE"]})
+  check(tmp_path, points, {"truth beside numbers": ("1,TRUE\n2,FALSE\n", "entries must be numbers. Got 'TRUE'")})
+  lines = "whether a line of its own holds labels"
+  cases = {
+    "an empty line below a triangle": ("0,5,6\n,0,7\n,,0\n,,\n", lines),
+    "a triangle with tabs at the ends": ("0\t\t\t\n10\t0\t\t\n7\t7\t0\t\n", lines),
+    "a triangle without its first line": ("5,0,\n6,7,0\n", lines),
+    "a matrix without its first line": ("3;0;10;2\n9;10;0;10\n1;2;10;0\n", lines),
+    "pairs that are near": ("False,True,True\nTrue,False,True\nTrue,True,False\n", "entries must be numbers"),
+    "the same with labels": (",A,B,C\nA,False,True,True\nB,True,False,True\nC,True,True,False\n", "must be numbers"),
+    "a labelled triangle, cut": (",A,B,C,D\nA,0\nB,5,0\nC,6,7,0\n", "Got 4 labels above and 3 beside"),
+  }
+  check(tmp_path, distances, cases)
+
+
+def test_first_lines_of_numbers(tmp_path):
+  x = [[0.5, 0.6], [1.5, 2.5]]
+  cases = {
+    "in quotation marks": ('"2020","2021"\n0.5,0.6\n1.5,2.5\n', x),
+    "years above fractions": ("site,2020,2021\nL0,0.5,0.6\nL1,1.5,2.5\n", FIRST_LINE),
+    "years above whole numbers": ("p,20,21\nq,5,6\n", [[20, 21], [5, 6]], ["p", "q"]),
+    "a title": ("My points\n0.5,0.6\n1.5,2.5\n", "Got 1 in line 1 and 2 in line 2"),
+    "names with a blank between them": ("x y\n0.5,0.6\n1.5,2.5\n", "Got 1 in line 1 and 2 in line 2"),
+    "saved twice": (",Unnamed: 0,x\n0,0,0.5\n1,1,1.5\n2,2,3.5\n", "one named 'Unnamed: 0'"),
+    "a line that is cut": ("1,2\n3,4\n5\n", "whether commas separate"),
+  }
+  check(tmp_path, points, cases)

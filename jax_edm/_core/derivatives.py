@@ -57,6 +57,7 @@ from jax_edm._core.batching import with_all_digits
 from jax_edm._core.distance import Form, Points, Side, Sides
 from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
 from jax_edm._core.operations import column, row, take, where
+from jax_edm._core.varying import unify_varying_axes
 from jax_edm._typing import ArrayLike
 
 
@@ -178,26 +179,6 @@ def _like_squared(sets: int, *leaves: jax.Array) -> Arrays:
   z = _sides(sets, leaves)
   shape = z[0].x.shape[0], z[-1].x.shape[0]
   return [column(take(z[0].x, 0, 1), shape) + row(take(z[-1].x, 0, 1), shape)]
-
-
-def unify_varying_axes(z: Any, *more: jax.Array) -> Any:
-  """Under ``shard_map``: all leaves vary over the mesh axes over which any of them does, or ``more``.
-
-  JAX sums a cotangent over the axes over which its set did not vary.
-  """
-  together = frozenset().union(*map(varying_axes, [*jax.tree.leaves(z), *more]))
-
-  def unified(a: jax.Array) -> jax.Array:
-    missing = tuple(sorted(together - varying_axes(a)))
-    return lax.pcast(a, missing, to="varying") if missing else a
-
-  return jax.tree.map(unified, z)
-
-
-def varying_axes(a: Any) -> frozenset[str]:
-  """The mesh axes over which an array varies, in a shard_map that checks; JAX renamed it after 0.9."""
-  of = jax.typeof(a)
-  return frozenset(of.mat.varying if hasattr(of, "mat") else of.vma)
 
 
 def root(squared: jax.Array) -> jax.Array:

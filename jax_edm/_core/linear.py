@@ -10,8 +10,11 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
+from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from jax_edm._core.varying import varying_axes
 
 Arrays = Sequence[jax.Array]
 Tangents = Sequence[jax.Array | None]  # None: the tangent is zero
@@ -34,9 +37,11 @@ class LinearMap:
   like: Callable[..., Arrays] | None = None  # has results of the types of those of ``apply``, and is cheaper to trace
 
   @classmethod
-  def of(cls, apply: Callable[..., Arrays], transpose: Callable[..., Arrays]) -> "LinearMap":
+  def of(
+    cls, apply: Callable[..., Arrays], transpose: Callable[..., Arrays], like: Any = None, like_transposed: Any = None
+  ) -> "LinearMap":
     """The map and its transpose as two functions, whose derivatives in the constants JAX takes."""
-    return cls(apply, None, lambda: cls.of(transpose, apply))
+    return cls(apply, None, lambda: cls.of(transpose, apply, like_transposed, like), like)
 
 
 def linear(linear_map: LinearMap, constants: Arrays, arguments: Arrays = ()) -> list[jax.Array]:
@@ -44,16 +49,33 @@ def linear(linear_map: LinearMap, constants: Arrays, arguments: Arrays = ()) -> 
   return linear_p.bind(*constants, *arguments, linear_map=linear_map, k=len(constants))
 
 
-def linear_of_trees(apply: Callable[..., Any], transpose: Callable[..., Any], constants: Any, arguments: Any) -> Any:
-  """``apply(constants, arguments)``, linear in the arguments; its transpose is ``transpose(constants, cotangents)``."""
+def linear_of_trees(
+  apply: Callable[..., Any], transpose: Callable[..., Any], constants: Any, arguments: Any, like: Any = None
+) -> Any:
+  """``apply(constants, arguments)``, linear in the arguments; its transpose is ``transpose(constants, cotangents)``.
+
+  ``like`` has the shapes and the types of the results: then they need not be found out by tracing, again and again.
+  """
   (fixed, of_constants), (flat_arguments, of_arguments) = jax.tree.flatten(constants), jax.tree.flatten(arguments)
-  of_result, k = jax.tree.structure(jax.eval_shape(apply, constants, arguments)), len(fixed)
+  results = jax.eval_shape(apply, constants, arguments) if like is None else like
+  of_result, k = jax.tree.structure(results), len(fixed)
 
   def flat(f: Callable[..., Any], tree: Any) -> Callable[..., Arrays]:
     return lambda *a: jax.tree.leaves(f(jax.tree.unflatten(of_constants, a[:k]), jax.tree.unflatten(tree, a[k:])))
 
-  linear_map = LinearMap.of(flat(apply, of_arguments), flat(transpose, of_result))
+  likes = () if like is None else tuple(map(_zeros_like, (jax.tree.leaves(like), flat_arguments)))
+  linear_map = LinearMap.of(flat(apply, of_arguments), flat(transpose, of_result), *likes)
   return jax.tree.unflatten(of_result, linear(linear_map, fixed, flat_arguments))
+
+
+def _zeros_like(results: Arrays) -> Callable[..., Arrays]:
+  types = [(a.shape, a.dtype, tuple(sorted(varying_axes(a)))) for a in results]
+
+  def zeros(*_: jax.Array) -> Arrays:
+    out = [(lax.full(shape, 0, dtype), axes) for shape, dtype, axes in types]
+    return [lax.pcast(a, axes, to="varying") if axes else a for a, axes in out]
+
+  return zeros
 
 
 def _apply(*arrays: Any, linear_map: LinearMap, k: int) -> list[jax.Array]:

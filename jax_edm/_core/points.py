@@ -27,10 +27,11 @@ class PointSets:
   form: Form = field(metadata={"static": True})  # how entries and contractions are computed
   one_set: bool = field(metadata={"static": True})  # the points of the rows are among those of the columns
   sides: tuple[Side, Side] | None = None  # the two as ``distance`` takes them, once they are ``prepared``
+  places: tuple[jax.Array, jax.Array] | None = None  # of both, among all points of one set: in tiles, out of order
 
   def roles(self) -> Any:
     """What the axes of each array are: ``n`` rows, ``m`` columns, ``d`` anything else; leading axes are a batch."""
-    return replace(self, x="nd", y="md", x_mask="n", y_mask="m", row_offset="", sides=None)  # type: ignore[arg-type]
+    return replace(self, x="nd", y="md", x_mask="n", y_mask="m", row_offset="", sides=None, places=None)  # type: ignore[arg-type]
 
   def leaves(self) -> tuple[list[jax.Array], list[str]]:
     """The arrays that are there, and their roles."""
@@ -51,12 +52,22 @@ class PointSets:
     arrays, roles = self.leaves()
     return map_batch(lambda *own: function(self.with_leaves(own)), arrays, [*map(len, roles)], results)
 
+  def without_infinite_points(self) -> Self:
+    """In which points that are not finite do not exist."""
+
+    def finite(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+      there = jnp.isfinite(x).all(-1)
+      return there if mask is None else there & mask
+
+    x_mask = finite(self.x, self.x_mask)
+    return replace(self, x_mask=x_mask, y_mask=x_mask if self.one_set else finite(self.y, self.y_mask))
+
   # Of one member of a batch:
 
   @property
   def all_rows(self) -> bool:
     """The rows are all points of one set."""
-    return self.one_set and self.row_offset is None
+    return self.one_set and self.row_offset is None and self.places is None
 
   def with_finite_points(self) -> Self:
     """With finite points in the place of those that do not exist."""
@@ -79,6 +90,8 @@ class PointSets:
 
   def on_diagonal(self) -> jax.Array:
     """Where the point of the row is the point of the column."""
+    if self.places is not None:
+      return self.places[0][:, None] == self.places[1][None, :]
     # Of two vectors: a loop would keep matrices of indices, and read them.
     i, j = (lax.iota(np.int32, a.shape[0]) for a in (self.x, self.y))
     return (i if self.row_offset is None else i + self.row_offset)[:, None] == j[None, :]

@@ -7,8 +7,11 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from jax_edm import _errors, _sharding
+from jax_edm._core import validation
 from jax_edm._core.batching import dtypes, with_all_digits
 from jax_edm._core.edm import check, choose_form, point_sets
 from jax_edm._core.function import PairFunction, UntracedPairFunction
@@ -31,6 +34,7 @@ def pairwise_sum(
   args: tuple[ArrayLike, ...] = (),
   values: ArrayLike | None = None,
   diagonal: bool = True,
+  cutoff: ArrayLike | None = None,
   where: ArrayLike | None = None,
   where_y: ArrayLike | None = None,
   method: Method = None,
@@ -56,6 +60,11 @@ def pairwise_sum(
     values: ``(m,)`` or ``(..., m, k)``; ``None`` stands for ones. (A batch of vectors is ``values[..., None]``.)
     diagonal: whether the pair of a point with itself counts (one set). ``False`` leaves it out, also for an ``f`` that
       is singular at zero, like ``1 / D``: all derivatives are finite.
+    cutoff: a distance, one number or ``(...)``: pairs that are farther apart count nothing, as in
+      ``where(D <= cutoff**2, f(D), 0)``, and ``f`` does not see them. It may be traced, and has no derivative; a traced
+      one that is negative or NaN leaves no pair. A point that is not finite is then near to nothing, not even itself.
+      Up to 6 coordinates the time follows the number of near pairs: points are put into tiles of neighbours, and tiles
+      that are far from each other are left out (``docs/streaming.md``).
     where: ``(..., n)`` booleans, as for :func:`jax_edm.edm`: a missing point has the sum 0, is in no other sum, and
       what stands in it, in its arguments and in its values reaches nothing.
     where_y: ``(..., m)`` booleans, the same for ``y``.
@@ -81,12 +90,13 @@ def pairwise_sum(
 
   Raises:
     ValueError, TypeError: as :func:`jax_edm.edm`; an ``f`` that does not return one number; arguments or values that
-      do not fit; ``diagonal=False`` with two sets; a block size below 1; an axis that no mesh has, points that do not
-      divide evenly over it; with ``"pallas"``, whatever its kernels lack: a platform, an operation in ``f``, a type of
-      numbers.
+      do not fit; ``diagonal=False`` with two sets; a cutoff that is negative or NaN, outside ``jit``; a block size
+      below 1; an axis that no mesh has, points that do not divide evenly over it; with ``"pallas"``, whatever its
+      kernels lack: a platform, an operation in ``f``, a type of numbers, a cutoff.
 
   Derivatives: all modes, all orders, with respect to the points, the arguments, the values and what ``f`` closes over.
   At coincident points they are those of ``f`` at 0, which must have some: write ``safe_root(D)``, not ``jnp.sqrt(D)``.
+  With a cutoff they are those of the pairs within it; none comes from pairs that enter or leave.
 
   Memory: ``O(block_size m + (n + m) (d + k))`` in every mode, up to two orders of reverse mode, for each member of the
   batch. An argument ``(n, m)`` is the caller's; it is copied once if ``block_size`` does not divide ``n`` (``None``
@@ -105,8 +115,10 @@ def pairwise_sum(
     >>> jax.grad(lambda x: pairwise_sum(lambda D, t: (D - t) ** 2, x, args=(target,)).sum())(x)  # stress
     Array([[-384., -512.],
            [ 384.,  512.]], dtype=float32)
+    >>> pairwise_sum(lambda D: D < jnp.inf, x, cutoff=4.9)  # how many points are near, each of them included
+    Array([1, 1], dtype=int32)
   """
-  data = Data(args, values, diagonal, where, where_y)
+  data = Data(args, values, diagonal, cutoff, where, where_y)
   return _request("pairwise_sum", f, x, y, data, Sum(), method, block_size, axis_name, implementation)
 
 
@@ -116,6 +128,7 @@ class Options(TypedDict, total=False):
   args: tuple[ArrayLike, ...]
   weights: ArrayLike | None
   diagonal: bool
+  cutoff: ArrayLike | None
   where: ArrayLike | None
   where_y: ArrayLike | None
   method: Method
@@ -140,6 +153,7 @@ def pairwise_logsumexp(
   args: tuple[ArrayLike, ...] = (),
   weights: ArrayLike | None = None,
   diagonal: bool = True,
+  cutoff: ArrayLike | None = None,
   return_sign: bool = False,
   where: ArrayLike | None = None,
   where_y: ArrayLike | None = None,
@@ -162,6 +176,7 @@ def pairwise_logsumexp(
     weights: ``(..., m)``, not negative without ``return_sign``; ``None`` stands for ones. They have any finite size,
       from the smallest normal number (1.2e-38 in float32; XLA takes what is smaller for zero) to the largest.
     diagonal: as for :func:`pairwise_sum`.
+    cutoff: as for :func:`pairwise_sum`.
     return_sign: the weights may be negative, and the result is the pair ``(log |s|, sign)``, as for
       ``jax.scipy.special.logsumexp``.
     where: ``(..., n)`` booleans: a missing point is in no other sum, and its own is minus infinity.
@@ -190,7 +205,7 @@ def pairwise_logsumexp(
     >>> -pairwise_logsumexp(lambda D: -1000 * D, x, y) / 1000  # a soft minimum
     Array([1.], dtype=float32)
   """
-  data = Data(args, weights, diagonal, where, where_y)
+  data = Data(args, weights, diagonal, cutoff, where, where_y)
   out = _request("pairwise_logsumexp", f, x, y, data, LogSumExp(), method, block_size, axis_name, implementation)
   size, sign = out[..., 0], out[..., 1]
   return (size, sign) if return_sign else jnp.where(sign < 0, jnp.nan, size)
@@ -205,6 +220,7 @@ class Data(NamedTuple):
   args: Any
   values: Any
   diagonal: Any
+  cutoff: Any
   where: Any
   where_y: Any
 
@@ -238,6 +254,10 @@ def _request(
   result, compute = dtypes(x, *([] if y is None else [y]))
   form = choose_form(method, blocked.TYPICAL, blocked.TYPICAL, d)
   points = point_sets(x, y, data.where, data.where_y, form, compute)
+  squared_cutoff = None
+  if data.cutoff is not None:
+    _check_cutoff(caller, data.cutoff, batch, implementation)
+    squared_cutoff, points = _squared_cutoff(data.cutoff, compute), points.without_infinite_points()
   function, closed_over, closed = _pair_function(caller, f, points, args, implementation)
   if not is_sum and not isinstance(function, UntracedPairFunction):
     _errors.real_number(caller, function.dtype)
@@ -248,18 +268,37 @@ def _request(
     args=args,
     closed_over=closed_over,
     row_max=None,
+    squared_cutoff=squared_cutoff,
     f=function,
     columns=columns,
     diagonal=bool(data.diagonal),
   )
   # Seen before a device has one row, or one column.
   travels = tuple(a.shape[-2] == 1 and a.shape[-1] == m and (m != 1 or devices > 1) for a in args)
-  by = _implementation(problem, implementation, block_size is None and axis_name is None)
+  may_choose = block_size is None and axis_name is None and squared_cutoff is None
+  by = _implementation(problem, implementation, may_choose)
   plan = Plan(caller, block_size, axis_name, by, implementation is not None, travels, closed)
   # A program is kept where it will be found again, and holds nothing of a trace around it.
   lost = isinstance(function, UntracedPairFunction) or function.holds_functions or _is_traced()
   out = (_reduce if lost else _compiled_reduce)(problem, reduction, plan)
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out
+
+
+def _check_cutoff(caller: str, cutoff: Any, batch: tuple[int, ...], implementation: Any) -> None:
+  _errors.numbers_of_pairs(caller, "cutoff", cutoff)
+  _errors.leading(caller, "cutoff", jnp.shape(cutoff), batch)
+  if implementation == "pallas":
+    advice = 'Take implementation="xla"'
+    raise _errors.error(caller, 'with implementation="pallas" there must be no cutoff', "one", advice)
+  if validation.is_concrete(cutoff) and not (np.asarray(cutoff, float) >= 0).all():
+    expected, advice = "cutoff must be a distance, at least 0", "Leave it out to count all pairs"
+    raise _errors.error(caller, expected, str(np.asarray(cutoff, float)), advice)
+
+
+def _squared_cutoff(cutoff: Any, dtype: Any) -> jax.Array:
+  """No squared distance is at most -1: a cutoff that is traced may be negative, or NaN."""
+  cutoff = lax.stop_gradient(jnp.asarray(with_all_digits(cutoff)).astype(dtype))
+  return jnp.where(cutoff >= 0, jnp.square(cutoff), -1)
 
 
 def _pair_function(

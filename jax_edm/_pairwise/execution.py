@@ -10,11 +10,13 @@ from jax import lax
 
 from jax_edm._core.sizes import known
 from jax_edm._pairwise import blocked, ring
+from jax_edm._pairwise.near import sums as near
 from jax_edm._pairwise.problem import Pair, Problem, substitute_pair
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTotal, Sum
 from jax_edm._typing import AxisName, Implementation
 
 Array = jax.Array
+CONFLICT = 256  # columns: to sum a multiple of them, if they are masked, takes a CPU three times as long (a cache's sets)
 
 
 class Plan(NamedTuple):
@@ -59,7 +61,7 @@ def reduce_on_ring(problem: Problem, reduction: Reduction, plan: Plan) -> Array:
   stay = tuple(None if t else a for a, t in zip(problem.args, travels, strict=True))
   go = tuple(a if t else None for a, t in zip(problem.args, travels, strict=True))
   local: Any = replace(problem, y=None, y_mask=None, values=None, args=stay)  # type: ignore[arg-type]
-  travelling: Any = replace(problem, x=None, x_mask=None, args=go, closed_over=())  # type: ignore[arg-type]
+  travelling: Any = replace(problem, x=None, x_mask=None, args=go, closed_over=(), squared_cutoff=None)  # type: ignore[arg-type]
   if isinstance(reduction, Sum):
     return ring.total(caller, partial(visit, reduction), axis_name, local, travelling)
   row_max = ring.fold(partial(visit, RowMax()), axis_name, local, travelling, jnp.maximum)
@@ -91,6 +93,13 @@ def _by_kernels(problem: Problem, reduction: Reduction, required: bool, by_xla: 
 
 
 def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batch: int) -> Array:
+  if near.pays(problem):
+    all_pairs = partial(_of_all_pairs, problem, reduction, block_size, batch)
+    return near.reduce(problem, reduction, all_pairs)
+  return _of_all_pairs(problem, reduction, block_size, batch)
+
+
+def _of_all_pairs(problem: Problem, reduction: Reduction, block_size: int | None, batch: int) -> Array:
   n, m = problem.x.shape[0], problem.y.shape[0]
   if not known(n) and problem.x_mask is None:  # blocks are filled up with rows that do not exist
     problem = replace(problem, x_mask=jnp.ones(n, bool))
@@ -98,6 +107,8 @@ def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batc
   # A function of the distance alone makes a symmetric matrix of one set: half of its tiles are enough.
   if isinstance(reduction, Sum) and problem.symmetric and known(n, batch):
     side = blocked.side_of_a_tile(n, block_size * m if block_size else blocked.entries() // max(batch, 1))
+    if problem.x_mask is not None and side % CONFLICT == 0:
+      side -= 8
     if blocked.worth_tiles(n, side):
       return _in_tiles(problem, reduction, side, substitute)
 
@@ -129,6 +140,8 @@ def _in_tiles(problem: Problem, reduction: Sum, side: int, substitute: Pair | No
     }
     tile = replace(problem, **points, values=values, one_set=on_diagonal)
     block, pair_mask = tile.block(substitute)
+    if pair_mask is not None:
+      block, pair_mask = lax.optimization_barrier(jnp.where(pair_mask, block, jnp.zeros_like(block))), None
     return reduction.of_block(block, pair_mask, values), reduction.of_columns(block, pair_mask, own)
 
   return blocked.sum_tiles(of_tile, (problem.sides[0], problem.x_mask, problem.values), side)[:n]

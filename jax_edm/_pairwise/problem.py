@@ -23,6 +23,7 @@ class Problem(PointSets):
   args: tuple[Array | None, ...]  # each (..., n or 1, m or 1); None on a ring, where another device has them
   closed_over: tuple[Array, ...]  # what f closes over; without batch or pairs
   row_max: Array | None  # (..., n), the scale of each row of a logsumexp, where it is known
+  squared_cutoff: Array | None  # (...): pairs that are farther apart do not count; None: all do
   f: PairFunction = field(metadata={"static": True})
   columns: bool = field(metadata={"static": True})  # values have columns
   diagonal: bool = field(metadata={"static": True})  # the pair of a point with itself counts
@@ -30,7 +31,7 @@ class Problem(PointSets):
   def roles(self) -> Any:
     closed_over = tuple("c" * c.ndim for c in self.closed_over)
     values, args = "md" if self.columns else "m", ("nm",) * len(self.args)
-    return replace(super().roles(), values=values, args=args, closed_over=closed_over, row_max="n")
+    return replace(super().roles(), values=values, args=args, closed_over=closed_over, row_max="n", squared_cutoff="")
 
   # Of one member of a batch:
 
@@ -73,6 +74,9 @@ class Problem(PointSets):
   def block(self, substitute: "Pair | None") -> tuple[Array, Array | None]:
     """``f`` of all pairs, and which of them exist; ``f`` sees ``substitute`` in the place of one that does not."""
     squared, mask = self.squared(), self.pair_mask()
+    if self.squared_cutoff is not None:
+      near = lax.stop_gradient(squared) <= self.squared_cutoff
+      mask = near if mask is None else mask & near
     args = [a for a in self.args if a is not None]
     if mask is not None and substitute is not None:
       squared = jnp.where(mask, squared, substitute.squared)
@@ -111,11 +115,11 @@ def substitute_pair(problem: Problem) -> Pair | None:
   """A pair that exists, which replaces those that do not before ``f`` sees them; None: all exist, or there is none.
 
   ``f`` has no singularity there that it does not have anyway. It might have one at a number of our own choice, which it
-  sees where no pair exists at all.
+  sees where no pair exists at all. With a cutoff it sees no distance that is larger, and not the cutoff itself.
   """
   n, m = problem.x.shape[0], problem.y.shape[0]
   all_exist = problem.x_mask is None and problem.y_mask is None and (problem.diagonal or not problem.one_set)
-  if all_exist or 0 in (n, m):
+  if (all_exist and problem.squared_cutoff is None) or 0 in (n, m):
     return None
   x_mask = jnp.ones(n, bool) if problem.x_mask is None else problem.x_mask
   y_mask = jnp.ones(m, bool) if problem.y_mask is None else problem.y_mask
@@ -124,6 +128,8 @@ def substitute_pair(problem: Problem) -> Pair | None:
     y_mask = y_mask & (jnp.arange(m) != i + (0 if problem.row_offset is None else problem.row_offset))
   j = jnp.argmax(y_mask)
   squared = jnp.square(problem.x[i] - problem.y[j]).sum()
+  if problem.squared_cutoff is not None:
+    squared = jnp.minimum(squared, problem.squared_cutoff / 2)
   args = [a[jnp.minimum(i, a.shape[0] - 1), jnp.minimum(j, a.shape[1] - 1)] for a in problem.args if a is not None]
   exists = x_mask.any() & y_mask.any()
   pair = Pair(jnp.where(exists, squared, 1), tuple(jnp.where(exists, a, jnp.ones_like(a)) for a in args), exists)

@@ -15,9 +15,9 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from jax_edm import _errors
-from jax_edm._core.derivatives import varying_axes
 from jax_edm._core.function import PairFunction
 from jax_edm._core.linear import Arrays
+from jax_edm._core.varying import varying_axes
 from jax_edm._pairwise import reductions
 from jax_edm._pairwise.pallas import rule, sweeps
 from jax_edm._pairwise.pallas.backend import Backend

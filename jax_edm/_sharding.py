@@ -45,12 +45,14 @@ def shard_rows(
   cut: bool,
   kernel: bool = False,
   closed: bool = False,
+  loops: bool = False,
 ) -> Any:
   """``function(row_offset, *arrays)``, on each device of its rows.
 
   ``row_offset`` is the index of the first of them; None: all rows. The first array has the rows; ``result`` is the role
   of the result, or of each leaf of it. ``cut`` allows groups; a ``kernel`` is nothing that the compiler can split;
-  ``closed`` says that the function closes over what lies on Explicit axes.
+  ``closed`` says that the function closes over what lies on Explicit axes; ``loops`` that it takes the members of a
+  batch one by one, so that groups would wait for each other.
   """
   if mesh := _mesh(caller, arrays, AxisType.Explicit):
     if kernel or any(any(_spec(a)) for a in arrays):
@@ -66,8 +68,27 @@ def shard_rows(
       raise _errors.error(caller, expected, f"a mesh with the Auto axes {dict(_axes(mesh, AxisType.Auto))}", advice)
     batch = max(math.prod(a.shape[: a.ndim - len(role)]) for a, role in zip(arrays, roles, strict=True))
     if cut and not kernel and arrays[0].shape[-2] % groups == 0 and groups > batch:
+      if loops:
+        return _by_device(function, arrays, roles, result, mesh)
       return _grouped(function, arrays, roles, result, mesh, groups)
   return function(None, *arrays)
+
+
+def _by_device(function: Callable[..., Any], arrays: Arrays, roles: Roles, result: Role, mesh: Any) -> Any:
+  """On Auto axes, without leaving anything to the compiler."""
+  names = tuple(_axes(mesh, AxisType.Auto))
+
+  def spec(a: Any, role: Role) -> PartitionSpec:
+    place = a.ndim - len(role)
+    return PartitionSpec(*(names if role[:1] == "n" and k == place and a.shape[k] > 1 else None for k in range(a.ndim)))
+
+  def local(*arrays: Any) -> Any:
+    return function(lax.axis_index(names) * arrays[0].shape[-2], *arrays)
+
+  leading = max(a.ndim - len(role) for a, role in zip(arrays, roles, strict=True))
+  out = PartitionSpec(*[None] * leading, names, *[None] * (len(result) - 1))
+  specs = [spec(a, role) for a, role in zip(arrays, roles, strict=True)]
+  return _on_devices(local, arrays, specs, out, mesh, set(names), check_vma=False)
 
 
 def _explicit(

@@ -346,8 +346,8 @@ def _reduce(problem: Problem, reduction: Reduction, plan: Plan) -> jax.Array:
     return execution.reduce(problem.with_leaves(arrays, row_offset), reduction, plan)
 
   if plan.axis_name is None:
-    kernel = plan.implementation == "pallas"
-    return _sharding.shard_rows(plan.caller, of_rows, arrays, roles, result, True, kernel, plan.closed)
+    kernel, loops = plan.implementation == "pallas", problem.squared_cutoff is not None
+    return _sharding.shard_rows(plan.caller, of_rows, arrays, roles, result, True, kernel, plan.closed, loops)
 
   def on_ring(*arrays: jax.Array) -> jax.Array:
     return execution.reduce_on_ring(problem.with_leaves(arrays), reduction, plan)

@@ -16,7 +16,7 @@ from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTot
 from jax_edm._typing import AxisName, Implementation
 
 Array = jax.Array
-CONFLICT = 256  # columns: to sum a multiple of them, if they are masked, takes a CPU three times as long (a cache's sets)
+CONFLICT = 256  # a multiple of so many masked columns takes a CPU three times as long: they lie in few sets of a cache
 
 
 class Plan(NamedTuple):
@@ -71,7 +71,7 @@ def reduce_on_ring(problem: Problem, reduction: Reduction, plan: Plan) -> Array:
 
 def _of_member(problem: Problem, reduction: Reduction, plan: Plan, batch: int) -> Array:
   problem = problem.prepared()
-  by_xla = partial(_by_xla, block_size=plan.block_size, batch=batch)
+  by_xla = partial(_by_xla, block_size=plan.block_size, batch=batch, closed=plan.closed)
   kernels = plan.implementation == "pallas"
   out = _by_kernels(problem, reduction, plan.required, by_xla) if kernels else by_xla(problem, reduction)
   if problem.x_mask is None or not reduction.linear:
@@ -92,8 +92,8 @@ def _by_kernels(problem: Problem, reduction: Reduction, required: bool, by_xla: 
     return by_xla(problem, reduction)
 
 
-def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batch: int) -> Array:
-  if near.pays(problem):
+def _by_xla(problem: Problem, reduction: Reduction, block_size: int | None, batch: int, closed: bool) -> Array:
+  if near.pays(problem) and not closed:  # loops would run over groups of rows that lie on several devices
     all_pairs = partial(_of_all_pairs, problem, reduction, block_size, batch)
     return near.reduce(problem, reduction, all_pairs)
   return _of_all_pairs(problem, reduction, block_size, batch)

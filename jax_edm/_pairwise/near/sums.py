@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_edm._core.distance import Side
+from jax_edm._core.function import UntracedPairFunction
 from jax_edm._core.sizes import known
 from jax_edm._core.varying import unify_varying_axes
 from jax_edm._pairwise import rounds
-from jax_edm._pairwise.near import tiles
+from jax_edm._pairwise.near import tiles, visits
 from jax_edm._pairwise.near.crowd import is_crowded
 from jax_edm._pairwise.near.visits import SLACK, Guide, NearTiles, Place, Shared
 from jax_edm._pairwise.problem import Pair, Problem, substitute_pair
@@ -21,7 +22,7 @@ from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTot
 Array = jax.Array
 Maybe = jax.Array | None
 
-LEAST_PAIRS = 2**22  # of points: below, all pairs take less time than to find those that are near
+LEAST_PAIRS = 2**23  # of points: below, all pairs take less time than to find those that are near
 MOST_COORDINATES = 6  # in more, boxes overlap
 
 
@@ -137,15 +138,26 @@ class PairOfTiles:
 
       start = jnp.full_like(local[0].x[:, :, 0], lowest(local[0].x))
       return NearTiles(self.half).fold(largest, guide, (local, fixed), columns, start)
-    (moving, of_rows), (travelling, of_columns) = rounds.split(local), rounds.split(columns)
+    sample = visits.sample(guide, local, columns, fixed)
+    of_pairs, closed_over = self._converted(sample)
+    (moving, of_rows), (travelling, of_columns) = rounds.split((local, Shared(closed_over))), rounds.split(columns)
+    if not jnp.issubdtype(jax.eval_shape(self._of_pairs, *sample)[0].dtype, jnp.inexact):  # for example a count
+      moving, travelling = lax.stop_gradient((moving, travelling))
 
     def visit(place: Place, constants: Any, local: Any, travelling: Any) -> tuple[Array, Any]:
       (of_rows, fixed), of_columns = constants
-      return self._of_pairs(place, rounds.merged(local, of_rows), rounds.merged(travelling, of_columns), fixed)
+      local, closed_over = rounds.merged(local, of_rows)
+      return of_pairs(closed_over.tree, place, local, rounds.merged(travelling, of_columns), fixed)
 
     constants = (of_rows, fixed), of_columns
     to_rows, to_columns = rounds.of_visits(NearTiles(self.half), visit, guide, constants, moving, travelling)
     return to_rows + to_columns if self.half else to_rows
+
+  def _converted(self, sample: Any) -> tuple[Callable[..., Any], tuple[Array, ...]]:
+    """``_of_pairs`` of what f closes over, where that is not known; and this."""
+    if isinstance(self.skeleton.f, UntracedPairFunction):
+      return rounds.closure_convert(self._of_pairs, *sample)
+    return lambda _, *parts: self._of_pairs(*parts), ()
 
   def _of_pairs(self, place: Place, local: Any, columns: Tile, fixed: Any) -> tuple[Array, Any]:
     (rows, whole), (decided, row_max) = local, fixed

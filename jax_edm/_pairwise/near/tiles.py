@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jax_edm._core.varying import unify_varying_axes
+
 TILE = 32  # points
 LEVELS = 6  # sorts, at most; twice as many as there are coordinates, if that is less
 WORD = 64  # bits of a key
@@ -56,6 +58,7 @@ def in_order(x: jax.Array) -> Order:
   places = lax.iota(np.uint32, size)
   if splits:
     x = lax.stop_gradient(x)
+    places = unify_varying_axes(places, x)
     levels = min(2 * d, LEVELS, splits)
     cuts = [splits * k // levels for k in range(levels)]
     left = jnp.asarray([splits - cut for cut in cuts], jnp.int32)

@@ -69,18 +69,27 @@ class NearTiles:
     return _one_by_one(run)(*lax.stop_gradient((guide, local, travelling, start)))
 
   def _added(self, f: Visit, guide: Guide, local: Any, travelling: Any) -> tuple[Any, Any]:
-    def visit(i: jax.Array, j: jax.Array, place: Place) -> tuple[Any, Any]:
-      return f(place, _taken(local, i), _taken(travelling, j))
-
     def step(i: jax.Array, j: jax.Array, place: Place, out: Any) -> Any:
-      to_rows, to_columns = visit(i, j, place)
+      to_rows, to_columns = f(place, _taken(local, i), _taken(travelling, j))
       return _scattered(out[0], i, to_rows), _scattered(out[1], j, to_columns)
 
-    index, flag = jnp.zeros(1, jnp.int32), jnp.zeros(1, bool)
-    like = jax.eval_shape(visit, index, index, Place(flag, flag))
+    like = jax.eval_shape(f, *sample(guide, local, travelling))
     start = tuple(_zeros(tree, boxes.low.shape[0]) for tree, boxes in zip(like, guide[:2], strict=True))
     start = unify_varying_axes(start, guide.rows.low)
     return _for_each_pair_of_tiles(self.half, guide, step, start)
+
+
+def sample(guide: Guide, local: Any, travelling: Any, *more_local: Any) -> Any:
+  """What ``f`` gets in a step, of the first tiles: for shapes and types."""
+  a, b = (min(GROUP, boxes.low.shape[0]) for boxes in guide[:2])
+  index = jnp.zeros(_at_a_time(a, b), jnp.int32)
+  place = unify_varying_axes(Place(index == 0, index == 0), guide.rows.low)
+  return place, _taken(local, index), _taken(travelling, index), *(_taken(tree, index) for tree in more_local)
+
+
+def _at_a_time(a: int, b: int) -> int:
+  """Pairs of tiles, of groups of so many."""
+  return min(PAIRS_OF_TILES, PAIRS_OF_GROUPS * a * b)
 
 
 def _one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,7 +177,7 @@ def _for_each_pair_of_tiles(half: bool, guide: Guide, step: Step, out: Any) -> A
       tile_i, tile_j = (lax.broadcasted_iota(np.int32, (1, a, b), axis) for axis in (1, 2))
       near = near & ((groups.i != groups.j)[:, None, None] | (tile_i <= tile_j))
     count, found = _listed(near.reshape(-1), near.size)
-    at_a_time = min(PAIRS_OF_TILES, near.size)
+    at_a_time = _at_a_time(a, b)
 
     def of_tiles(at: jax.Array, out: Any) -> Any:
       places, live = _slice(found, at, at_a_time, count)

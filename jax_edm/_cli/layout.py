@@ -10,8 +10,8 @@ from jax_edm._cli.condensed import is_condensed
 from jax_edm._cli.errors import UserError, error, unclear
 from jax_edm._cli.tables import Sheet, counts, is_label, is_missing, is_name, is_same, is_text
 
-INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "row", "rownames", "unnamed: 0")
-OF_PANDAS = "Unnamed: "  # how it calls a column without a name
+INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "rownames", "unnamed: 0")
+OF_PANDAS = ("unnamed: ", "level_")  # how it calls a column without a name
 FEWEST_COUNTED = 3  # rows whose first entries count them: fewer may well be coordinates
 
 
@@ -52,9 +52,8 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
     raise error("--index", "there must be a coordinate beside the labels", "one column", "Leave it out")
   header = short or _has_header(sheet)
   _check_decimal_commas(sheet, header)
-  if header and (again := [cell for cell in sheet.first_row[1:] if cell.startswith(OF_PANDAS)]):
-    advice = "Delete that column, which pandas makes of the index of a table that is saved twice"
-    raise error(sheet.path, "the columns beside the first must be coordinates", f"one named {again[0]!r}", advice)
+  if header:
+    _check_columns(sheet, short)
   if index is None:
     index = short or _has_index(sheet, header)
   values = tables.read_numbers(sheet, header, index)
@@ -75,8 +74,14 @@ def _matrix_layout(sheet: Sheet) -> Layout:
   if width == 1:
     # A Series of pandas has the header 0.
     of_pandas = row[0] == "0" and not is_condensed(lines) and is_condensed(lines - 1)
+    if (
+      row[0] in ("0", "1") and is_condensed(lines) and not is_condensed(lines - 1) and tables.are_fractions(column[1:])
+    ):
+      raise _unclear_first_line(sheet, f"Delete it if it is a header, or write {row[0]}.0 if it is a distance")
     return Layout(of_pandas or _are_names(sheet, row), False)
   if lines == width:
+    if counts(row) and lines > 2 and tables.are_fractions(tables.cells_of(sheet, 1)):
+      raise _unclear_first_line(sheet, f"Complete the rows if it is a header, or write {row[0]}.0 for {row[0]}")
     labelled = _is_labelled(sheet)
     return Layout(labelled, labelled)
   if (lines == width + 1 or width == lines + 1) and lines > 1:
@@ -103,11 +108,25 @@ def _is_short(sheet: Sheet) -> bool:
   quoted = {line.startswith('"') for line in sheet.lines}  # R quotes the names of rows and columns, or neither
   if set(rest) != {first + 1} or len(quoted) != 1:
     return False
-  if first > 1:
-    return len(rest) > 1  # else it may be a triangle
+  if first > 1 and len(rest) == 1:  # it may be a triangle
+    return False
   # One name above two columns, in a file that no title stands above.
-  named = is_name(sheet.first_row[0]) and (quoted == {True} or " " not in sheet.first_row[0])
+  named = first > 1 or (is_name(sheet.first_row[0]) and (quoted == {True} or " " not in sheet.first_row[0]))
   return named and all(is_label(cell) or is_missing(cell) or cell.isdigit() for cell in sheet.first_column[1:])
+
+
+def _check_columns(sheet: Sheet, short: bool) -> None:
+  """What stands above coordinates: one name each, and none of a second index."""
+  names = sheet.first_row
+  if wrong := [
+    name for name in names[not short :] if name.lower() in INDEX_NAMES or name.lower().startswith(OF_PANDAS)
+  ]:
+    advice = "Delete that column if it is an index, or give it the name of a coordinate"
+    raise error(sheet.path, "the columns beside the first must be coordinates", f"one named {wrong[0]!r}", advice)
+  if len(set(names)) < len(names):
+    twice = next(name for k, name in enumerate(names) if name in names[:k])
+    advice = "Write one line of names that differ, or none"
+    raise error(sheet.path, "coordinates must have different names", f"{twice!r} twice", advice)
 
 
 def _is_labelled(sheet: Sheet) -> bool:
@@ -118,6 +137,11 @@ def _is_labelled(sheet: Sheet) -> bool:
   if any(map(is_label, row + column)):
     return True
   if any(is_text(cell) or is_missing(cell) for cell in row) or not all(map(is_same, row, column)):
+    same = [is_same(a, b) for a, b in zip(row, column, strict=True) if not (is_missing(a) or is_missing(b))]
+    one_is_missing = any(is_missing(a) != is_missing(b) for a, b in zip(row, column, strict=True))
+    if corner == "" and one_is_missing and len(same) > 1 and all(same):
+      got = "numbers in both, one of them missing in one"
+      raise unclear(sheet.path, "the first row and column are labels", got, "Write it, or 0 into the corner")
     return False
   if corner.lower() not in INDEX_NAMES:
     got = f"numbers in both, and {corner[:40]!r} in the corner"
@@ -204,7 +228,7 @@ def _has_header(sheet: Sheet) -> bool:
 def _are_whole_above_fractions(sheet: Sheet, names: list[str]) -> bool:
   """Years above coordinates, perhaps."""
   below = tables.cells_of(sheet, 1)[1:]
-  return bool(names) and all(map(str.isdigit, names)) and not any(cell.lstrip("-").isdigit() for cell in below)
+  return bool(names) and all(map(str.isdigit, names)) and tables.are_fractions(below)
 
 
 def _are_names(sheet: Sheet, cells: list[str]) -> bool:
@@ -230,7 +254,14 @@ def _has_index(sheet: Sheet, header: bool) -> bool:
     return True
   texts = [k for k, cell in enumerate(column) if is_label(cell)]
   if texts and all(is_name(cell) or is_missing(cell) for cell in column):
+    if not header and any(separator in cell for cell in column for separator in ";\t"):
+      got, advice = f"{column[0][:40]!r} in line {sheet.numbers[0]}", "Write sep=, above the table if commas separate"
+      raise unclear(sheet.path, "commas separate or stand before decimals", got, advice)
     return True
+  if tables.quotes_first_column(sheet, header):
+    got = f"{column[0]!r} in quotation marks, as labels are"
+    advice = "Say --index if it holds labels, or --no-index if it is a coordinate"
+    raise unclear(sheet.path, "the first column is a coordinate", got, advice)
   texts = [k for k in texts if not is_name(column[k])] or texts
   if texts:
     got = f"{column[texts[0]][:40]!r} in line {sheet.numbers[header + texts[0]]}"

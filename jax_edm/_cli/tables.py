@@ -222,6 +222,17 @@ def quotes_first_line(sheet: Sheet) -> bool:
   return '"' in sheet.lines[0] and not any(map(str.isalnum, first)) and any(any(map(str.isdigit, r)) for r in rest)
 
 
+def quotes_first_column(sheet: Sheet, header: bool) -> bool:
+  """Whether the first cells are in quotation marks, and the numbers beside them are not."""
+  lines = sheet.lines[header:]
+  return all(line.startswith('"') for line in lines) and any(map(str.isdigit, QUOTED.sub("", lines[0])))
+
+
+def are_fractions(cells: list[str]) -> bool:
+  """Numbers, and none of them whole, as programs write what is computed."""
+  return not any(cell.lstrip("-").isdigit() for cell in cells if not is_missing(cell))
+
+
 def counts(cells: list[str]) -> bool:
   """0, 1, 2, ... or 1, 2, 3, ..., as an index that nobody chose."""
   return any(cells == [str(k) for k in range(first, first + len(cells))] for first in (0, 1))

@@ -20,7 +20,7 @@ def test_numbers_above_points(tmp_path):
     "R": ('"id","2001","2002"\n"alice",1.5,2.5\n"bob",3,4\n', [[1.5, 2.5], [3, 4]], ["alice", "bob"]),
     "a named index": ("name;10;20\nalice;1.5;2.5\nbob;3;4\n", FIRST_LINE),
     "fractions": (",0.0,1.0\nalice,1.5,2.5\nbob,3,4\n", FIRST_LINE),
-    "two levels": (",a,a\n,0,1\nr1,1.5,2.5\nr2,3,4\n", LABEL),
+    "two levels": (",a,a\n,0,1\nr1,1.5,2.5\nr2,3,4\n", "Got 'a' twice"),
     "labelled points": ("alice,1.5,2.5\nbob,3,4\n", [[1.5, 2.5], [3, 4]], ["alice", "bob"]),
     "labelled NA": ("NA,1.5,2.5\nbob,3,4\n", [[1.5, 2.5], [3, 4]], ["NA", "bob"]),
     "without the first coordinate": (",2\n1,3\n4,5\n", "coordinates must be finite"),
@@ -157,3 +157,27 @@ def test_first_lines_of_numbers(tmp_path):
     "a line that is cut": ("1,2\n3,4\n5\n", "whether commas separate"),
   }
   check(tmp_path, points, cases)
+
+
+def test_a_second_index_and_names_that_are_not_there(tmp_path):
+  """What ``DataFrame.to_csv`` writes of more than one index, and what is left when a name is deleted."""
+  twice = "the columns beside the first must be coordinates"
+  cases = {
+    "an index of two levels": (",,x,y\na,0,0.5,0.1\na,1,0.2,0.7\n", f"{twice}. Got one named ''"),
+    "the same after reset_index": ("level_0,level_1,x\na,0,0.5\na,1,0.2\n", "Got one named 'level_1'"),
+    "an index saved as a column": (",index,x,y\n0,2,0.9,0.4\n1,5,0.3,0.1\n", "Got one named 'index'"),
+    "identifiers": (",id,x,y\n0,101,0.5,0.1\n1,102,0.2,0.7\n", "Got one named 'id'"),
+    "rows and columns of an image": ("row,col\n12,4\n30,5\n7,60\n", [[12, 4], [30, 5], [7, 60]]),
+    "two header lines": ("a,a\n1,2\n1.5,2.5\n3.0,4.0\n", "Got 'a' twice"),
+    "numbers in quotation marks": ('"4" 0.5 1\n"7" 1e-05 3\n"9" 4 5\n', "Got '4' in quotation marks"),
+    "the same with names": ('"zip","x","y"\n"01010",0.5,0.1\n"02020",0.3,0.2\n', "Got '01010' in quotation marks"),
+    "thousands": ("A;2,371.07\nB;4,728.96\nC;1,234.50\n", "whether commas separate"),
+    "a name too few": ("x,y\n0.5,0.3,0.2\n0.1,0.9,0.7\n", "Got 2 in line 1 and 3 in line 2"),
+  }
+  check(tmp_path, points, cases)
+  cases = {
+    "a label is missing in one": (",101,102,103\n101,0.0,7.08,5.54\n,7.08,0.0,3.7\n103,5.54,3.7,0.0\n", LABELS),
+    "a line less than a Series has": ("0\n1.5\n2.5\n2.0\n3.5\n3.0\n", FIRST_LINE),
+    "a line less than a triangle has": ("0,1,2\n0.0,0.0,1.5\n0.0,0.0,0.0\n", FIRST_LINE),
+  }
+  check(tmp_path, distances, cases)

@@ -3,7 +3,8 @@
 Every result is compared with a float64 oracle before it is timed. Results, with versions, device and commit, are kept
 as JSON in ``benchmarks/results/``; ``docs/performance.md`` explains them. The parts: whole models (``models.py``), the
 matrix itself (``dense.py``), streamed reductions (``streamed.py``), points from distances (``points.py``), the accuracy
-of single entries (``accuracy.py``), and, with ``--against``, another version of the package (``versions.py``).
+of single entries (``accuracy.py``), sums with a cutoff (``near.py``), and, with ``--against``, another version of the
+package (``versions.py``).
 """
 
 import argparse
@@ -21,10 +22,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import accounting, accuracy, dense, models, points, streamed, versions
+from benchmarks import accounting, accuracy, dense, models, near, points, streamed, versions
 from benchmarks.case import Case
 from benchmarks.losses import by_hand
-from benchmarks.table import RESULTS, kept, kept_accuracy, kept_models, models_tables, table
+from benchmarks.table import RESULTS, kept, kept_models, kept_part, models_tables, table
 from benchmarks.timing import medians
 
 CASES: dict[str, Callable[[], Iterable[Case]]] = {
@@ -32,7 +33,7 @@ CASES: dict[str, Callable[[], Iterable[Case]]] = {
   "streamed": streamed.cases,
   "points": points.cases,
 }
-PARTS = ("models", *CASES, "accuracy", "versions")
+PARTS = ("models", *CASES, "accuracy", "near", "versions")
 
 
 def check(case: Case) -> None:
@@ -79,7 +80,7 @@ def environment() -> dict[str, Any]:
   def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
-  packages = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", "torch", "pykeops")
+  packages = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", "torch", "pykeops", "jax-md")
   return {
     "versions": {p: version(p) for p in packages} | {"python": platform.python_version()},
     "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
@@ -91,7 +92,8 @@ def environment() -> dict[str, Any]:
 def main() -> int:
   options = read_options()
   if options.table:
-    print("\n".join([*table(kept()), "", *models_tables(kept_models()), "", *accuracy.tables(kept_accuracy())]))
+    of_parts = [*accuracy.tables(kept_part("accuracy")), "", *near.tables(kept_part("near"))]
+    print("\n".join([*table(kept()), "", *models_tables(kept_models()), "", *of_parts]))
     return 0
   found = environment()
   print("times of one call; a ratio above 1 means that jax_edm is faster")
@@ -107,6 +109,8 @@ def main() -> int:
       record = {"results": accounting.measure_all(options.only, plan(options, other), rows)}
     elif part == "accuracy":
       record = measure_accuracy(options.quick)
+    elif part == "near":
+      record = near.measure(options.quick)
     else:
       record = measure_part(part, options, other)
       everything += record["results"]

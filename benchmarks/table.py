@@ -49,8 +49,8 @@ def kept(name: str = f"{MACHINE}-jax0.10.1") -> dict[str, Any]:
   return {"results": [result for part in parts for result in part["results"]], "recovered": parts[-1]["recovered"]}
 
 
-def kept_accuracy() -> dict[str, Any]:
-  return _read(f"{MACHINE}-jax0.10.1-accuracy")
+def kept_part(part: str) -> dict[str, Any]:
+  return _read(f"{MACHINE}-jax0.10.1-{part}")
 
 
 # Whole models

@@ -100,9 +100,16 @@ def test_figures_in_the_documents_are_those_that_were_kept():
 
 def test_errors_and_costs_in_the_documents_are_those_that_were_kept():
   from benchmarks import accuracy
-  from benchmarks.table import kept_accuracy
+  from benchmarks.table import kept_part
 
-  assert set(filter(bool, accuracy.tables(kept_accuracy()))) <= set(table_lines("docs/numerics.md"))
+  assert set(filter(bool, accuracy.tables(kept_part("accuracy")))) <= set(table_lines("docs/numerics.md"))
+
+
+def test_times_of_near_pairs_in_the_documents_are_those_that_were_kept():
+  from benchmarks import near
+  from benchmarks.table import kept_part
+
+  assert set(filter(bool, near.tables(kept_part("near")))) <= set(table_lines("docs/performance.md"))
 
 
 def test_the_rates_in_the_documents_are_those_that_were_kept():

@@ -19,17 +19,24 @@ CHECKED, TOLERANCE = 64, 2e-5  # rows that are compared with float64, and their 
 N, LARGE, ADVERSARIES = 100_000, 1_000_000, 20_000
 COMPILATIONS = 3
 
+Function = Callable[..., jax.Array]  # of one pair
 
-def f(squared: jax.Array, cutoff: jax.Array) -> jax.Array:
-  """That of soft spheres."""
+
+def spring(squared: jax.Array, cutoff: jax.Array) -> jax.Array:
+  """Of soft spheres."""
   return jnp.square(1 - jax_edm.safe_root(squared) / cutoff)
 
 
-def near_sums(x: jax.Array, cutoff: jax.Array) -> jax.Array:
+def bump(squared: jax.Array, cutoff: jax.Array) -> jax.Array:
+  """A kernel that ends at the cutoff, smooth where points nearly coincide."""
+  return jnp.square(1 - squared / cutoff**2)
+
+
+def near_sums(f: Function, x: jax.Array, cutoff: jax.Array) -> jax.Array:
   return jax_edm.pairwise_sum(f, x, args=(cutoff,), cutoff=cutoff)
 
 
-def all_sums(x: jax.Array, cutoff: jax.Array) -> jax.Array:
+def all_sums(f: Function, x: jax.Array, cutoff: jax.Array) -> jax.Array:
   """The same by the formula."""
 
   def where_near(squared: jax.Array, cutoff: jax.Array) -> jax.Array:
@@ -62,18 +69,19 @@ def _some(x: np.ndarray) -> np.ndarray:
   return np.linspace(0, len(x) - 1, min(CHECKED, len(x))).astype(int)
 
 
-def check(name: str, x: np.ndarray, cutoff: np.float32, gradient: Callable[..., Any], sums: Callable[..., Any]) -> None:
+def check(f: Function, name: str, x: np.ndarray, cutoff: np.float32, gradient: Any, sums: Any) -> None:
   """Of some rows, in float64."""
   rows = _some(x)
   squared = exact_squared(x, rows)
-  inside, c = squared <= np.float64(cutoff) ** 2, np.float64(cutoff)
-  r = np.sqrt(squared)
-  value = (inside * np.square(1 - r / c)).sum(1)
-  weights = np.where(inside & (r > 0), -4 * (1 - r / c) / (c * np.where(r > 0, r, 1)), 0)
-  force = weights.sum(1)[:, None] * x[rows].astype(np.float64) - weights @ x.astype(np.float64)
-  pairs = ((sums(x, cutoff)[rows], value), (gradient(x, cutoff)[1][rows], force))
+  with jax.enable_x64(True):
+    c = jnp.float64(cutoff)
+    value, slope = jax.jit(jax.vmap(jax.value_and_grad(lambda D: f(D, c))))(jnp.asarray(squared.reshape(-1)))
+  inside = squared <= np.float64(cutoff) ** 2
+  terms, weights = (np.where(inside, np.asarray(a).reshape(squared.shape), 0) for a in (value, slope))
+  force = 4 * (weights.sum(1)[:, None] * x[rows].astype(np.float64) - weights @ x.astype(np.float64))
+  pairs = ((sums(x, cutoff)[rows], terms.sum(1)), (gradient(x, cutoff)[1][rows], force))
   for what, (found, right) in zip(("value", "gradient"), pairs, strict=True):
-    scale = max(np.abs(right).max(), 1.0 if what == "value" else 1 / c)
+    scale = max(np.abs(right).max(), 1.0 if what == "value" else 1 / float(cutoff))
     error = np.abs(np.asarray(found, np.float64) - right).max() / scale
     if not error < TOLERANCE:
       raise SystemExit(f"{name}: {what} is wrong, by {error:.1e} of the largest entry. Not timed.")
@@ -85,15 +93,19 @@ def large(budget_s: float, sizes: tuple[int, ...] = (N, LARGE)) -> list[dict[str
   for n in sizes:
     x = uniform(n)
     cutoff = np.float32((NEIGHBOURS / (n * 4 / 3 * np.pi)) ** (1 / 3))
-    programs = {"value": near_sums, "value and gradient": with_gradient(near_sums)}
+    sums = partial(near_sums, spring)
+    programs: dict[str, Callable[..., Any]] = {"value": sums, "value and gradient": with_gradient(sums)}
     compiled = {name: jax.jit(program).lower(x, cutoff).compile() for name, program in programs.items()}
-    check(f"n={n}", x, cutoff, compiled["value and gradient"], compiled["value"])
+    check(spring, f"n={n}", x, cutoff, compiled["value and gradient"], compiled["value"])
     work: dict[str, Side] = {name: partial(program, x, cutoff) for name, program in compiled.items()}
     if n == sizes[0]:
       work |= dict(others(x, cutoff))
     times = medians(work, budget_s)
     row: dict[str, Any] = {"n": n, "ms": {name: _digits(1e3 * t) for name, t in times.items()}}
-    memory = {name: program.memory_analysis().temp_size_in_bytes / 2**20 for name, program in compiled.items()}
+    memory: dict[str, float] = {}
+    for name, program in compiled.items():
+      analysis: Any = program.memory_analysis()
+      memory[name] = analysis.temp_size_in_bytes / 2**20
     rows.append(row | {"MiB": {name: _digits(size) for name, size in memory.items()}})
     print(f"  {rows[-1]}", flush=True)
   return rows
@@ -101,7 +113,7 @@ def large(budget_s: float, sizes: tuple[int, ...] = (N, LARGE)) -> list[dict[str
 
 def others(x: np.ndarray, cutoff: np.float32) -> Iterator[tuple[str, Side]]:
   """All pairs; SciPy's tree, which makes the list of near pairs; JAX-MD, which keeps one of its own."""
-  yield "all pairs, value and gradient", partial(jax.jit(with_gradient(all_sums)), x, cutoff)
+  yield "all pairs, value and gradient", partial(jax.jit(with_gradient(partial(all_sums, spring))), x, cutoff)
   if importlib.util.find_spec("scipy"):
     from scipy.spatial import cKDTree
 
@@ -130,7 +142,7 @@ def soft_spheres_of_jax_md(x: np.ndarray, cutoff: np.float32) -> Side:
     return jax.value_and_grad(of_spheres)(x, neighbor=found), found.did_buffer_overflow
 
   (value, forces), overflow = run(jnp.asarray(x))
-  mine, gradient = jax.jit(with_gradient(near_sums))(x, cutoff)
+  mine, gradient = jax.jit(with_gradient(partial(near_sums, spring)))(x, cutoff)
   # Here each pair counts twice, each sphere with itself, and there is no factor of 1/2.
   apart = np.abs(np.asarray(gradient) / 4 - np.asarray(forces)).max() / np.abs(np.asarray(forces)).max()
   if overflow or abs((float(mine) - len(x)) / 4 / float(value) - 1) > 1e-4 or apart > 1e-4:
@@ -174,10 +186,11 @@ def adversaries(budget_s: float, n: int = ADVERSARIES) -> list[dict[str, Any]]:
   rows = []
   for name, x, cutoff in clouds(n):
     work: dict[str, Side] = {}
-    for kind, sums in (("near", near_sums), ("all", all_sums)):
+    for kind, sums in (("near", partial(near_sums, bump)), ("all", partial(all_sums, bump))):
       for mode, program in (("value", sums), ("gradient", with_gradient(sums))):
         work[f"{kind} {mode}"] = partial(jax.jit(program), x, cutoff)
-    check(name, x, cutoff, jax.jit(with_gradient(near_sums)), jax.jit(near_sums))
+    sums = partial(near_sums, bump)
+    check(bump, name, x, cutoff, jax.jit(with_gradient(sums)), jax.jit(sums))
     times = medians(work, budget_s)
     row: dict[str, Any] = {"cloud": name}
     for mode in ("value", "gradient"):
@@ -194,7 +207,7 @@ def compilations(n: int = ADVERSARIES) -> list[dict[str, Any]]:
   for mode, wrap in (("value", lambda sums: sums), ("value and gradient", with_gradient)):
     times: dict[str, list[float]] = {"near": [], "all": []}
     for _ in range(COMPILATIONS):
-      for name, sums in (("near", near_sums), ("all", all_sums)):
+      for name, sums in (("near", partial(near_sums, bump)), ("all", partial(all_sums, bump))):
         jax.clear_caches()
         begin = time.perf_counter()
         jax.jit(wrap(sums)).lower(x, np.float32(0.1)).compile()

@@ -134,7 +134,8 @@ def _sums(g: jax.Array, x: jax.Array, axis: int, ones: bool) -> tuple[jax.Array,
   """``G x`` and ``G 1`` along axis 1, ``G' x`` and ``G' 1`` along axis 0; by one product with ``[x, 1]`` or not."""
   d = x.shape[1]
   wide = lax.concatenate([x, lax.full_like(x, 1, shape=(x.shape[0], 1))], 1) if ones else x
-  if axis == 0 and all(at_most(size, SYMMETRIC) for size in g.shape):  # of many small matrices G' x is slow in both orders
+  # Of many small matrices, such as those of a batch or of tiles, (x' G)' is slow, too.
+  if axis == 0 and all(at_most(size, SYMMETRIC) for size in g.shape):
     g, axis = lax.optimization_barrier(g.T), 1
   sums = product(g, wide, 1, 0) if axis == 1 else transposed(product(wide, g, 0, 0))
   return (lax.slice_in_dim(sums, 0, d, axis=1), take(sums, d, 1)) if ones else (sums, total(g, axis))

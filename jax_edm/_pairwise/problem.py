@@ -80,7 +80,9 @@ class Problem(PointSets):
     args = [a for a in self.args if a is not None]
     if mask is not None and substitute is not None:
       squared = jnp.where(mask, squared, substitute.squared)
-      args = [jnp.where(mask, a, s) for a, s in zip(args, substitute.args, strict=True)]
+      # What is one for all pairs stays one.
+      masks = [substitute.exists if a.shape == (1, 1) else mask for a in args]
+      args = [jnp.where(there, a, s) for there, a, s in zip(masks, args, substitute.args, strict=True)]
     block = self.f.of_block(self._closed_over(substitute), squared, args)
     return (block.astype(int) if block.dtype == bool else block), mask
 

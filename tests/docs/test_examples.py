@@ -95,6 +95,16 @@ def test_sinkhorn_gradient_is_that_of_its_value():
   assert float((jax.grad(example.transport)(x, y) * v).sum()) == pytest.approx(float(slope), abs=2e-4)
 
 
+def test_soft_spheres_find_room(tmp_path):
+  """Fewer of them; no two are nearer than they were, and all are inside."""
+  result = load("soft_spheres").main(n=1500, steps=120, picture=str(tmp_path / "spheres.png"))
+  assert np.isfinite(result["energies"]).all()
+  assert result["energies"][-1] < 1e-3 * result["energies"][0]
+  assert result["before"].mean() > 3
+  assert result["after"].mean() < 0.2
+  assert (tmp_path / "spheres.png").stat().st_size > 10_000
+
+
 @pytest.mark.slow
 def test_kernel_ridge_learns_which_coordinate_matters():
   result = load("kernel_ridge").main()

@@ -86,7 +86,8 @@ def closure_convert(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., An
     run = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))
     return jax.tree.unflatten(tree, run(*jax.tree.leaves(args)))
 
-  return of_closed_over, tuple(c for c, t in zip(closed.consts, traced, strict=True) if t)
+  # A copy has the type of a value of the device, inside a shard_map too, and so have its zero tangents.
+  return of_closed_over, tuple(jnp.copy(c) for c, t in zip(closed.consts, traced, strict=True) if t)
 
 
 def split(tree: Any) -> tuple[Any, Any]:

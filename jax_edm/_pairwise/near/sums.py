@@ -131,17 +131,19 @@ class PairOfTiles:
   def sums(self, guide: Guide, local: tuple[Tile, Shared], columns: Tile, fixed: tuple[Shared, Maybe]) -> Array:
     """The sums of all rows, ``(k, TILE)`` or more; ``fixed`` belongs to the rows, and has no derivative."""
     guide, local, columns, fixed = unify_varying_axes((guide, local, columns, lax.stop_gradient(fixed)))
+    sample = visits.sample(guide, local, columns, fixed)
+    of_pairs, closed_over = self._converted(sample)
+    result = jax.eval_shape(self._of_pairs, *sample)[0]
     if isinstance(self.reduction, RowMax):
 
       def largest(place: Place, local: Any, columns: Tile) -> Array:
-        return self._of_pairs(place, local[0], columns, local[1])[0]
+        (parts, closed_over), fixed = local
+        return of_pairs(closed_over.tree, place, parts, columns, fixed)[0]
 
-      start = jnp.full_like(local[0].x[:, :, 0], lowest(local[0].x))
-      return NearTiles(self.half).fold(largest, guide, (local, fixed), columns, start)
-    sample = visits.sample(guide, local, columns, fixed)
-    of_pairs, closed_over = self._converted(sample)
+      start = jnp.full_like(local[0].x[:, :, 0], lowest(result), dtype=result.dtype)
+      return NearTiles(self.half).fold(largest, guide, ((local, Shared(closed_over)), fixed), columns, start)
     (moving, of_rows), (travelling, of_columns) = rounds.split((local, Shared(closed_over))), rounds.split(columns)
-    if not jnp.issubdtype(jax.eval_shape(self._of_pairs, *sample)[0].dtype, jnp.inexact):  # for example a count
+    if not jnp.issubdtype(result.dtype, jnp.inexact):  # for example a count
       moving, travelling = lax.stop_gradient((moving, travelling))
 
     def visit(place: Place, constants: Any, local: Any, travelling: Any) -> tuple[Array, Any]:

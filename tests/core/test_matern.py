@@ -40,6 +40,7 @@ def test_hessians_at_coincident_inputs(jit):
       np.testing.assert_allclose(m, -curvature * np.eye(2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_likelihood_of_derivative_observations_trains(rng):
   """Values and gradients of a function, at points of which two coincide: the scale is found, and nothing is NaN."""
   x = jnp.asarray(rng.uniform(-2, 2, size=(12, 1)), jnp.float32)

@@ -95,6 +95,7 @@ def test_sinkhorn_gradient_is_that_of_its_value():
   assert float((jax.grad(example.transport)(x, y) * v).sum()) == pytest.approx(float(slope), abs=2e-4)
 
 
+@pytest.mark.slow
 def test_soft_spheres_find_room(tmp_path):
   """Fewer of them; no two are nearer than they were, and all are inside."""
   result = load("soft_spheres").main(n=1500, steps=120, picture=str(tmp_path / "spheres.png"))

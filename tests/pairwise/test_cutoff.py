@@ -180,6 +180,7 @@ def test_transformations(name):
   check_cases(ALL[name], [*cases, Case(near_soft_minimum, shapes[1], jnp.float64, naive=naive_soft_minimum)])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("near_tiles")
 def test_logsumexp(rng):
   """Weights with signs, rows without a near pair, and exponents that overflow."""

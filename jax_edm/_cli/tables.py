@@ -218,7 +218,7 @@ def cells_of(sheet: Sheet, k: int) -> list[str]:
 
 def quotes_first_line(sheet: Sheet) -> bool:
   """Whether the first line is in quotation marks, and numbers below it are not, as R writes names."""
-  first, *rest = (QUOTED.sub("", line) for line in sheet.lines)
+  first, *rest = (QUOTED.sub(_number_or_nothing, line) for line in sheet.lines)
   return '"' in sheet.lines[0] and not any(map(str.isalnum, first)) and any(any(map(str.isdigit, r)) for r in rest)
 
 

@@ -38,7 +38,11 @@ class LinearMap:
 
   @classmethod
   def of(
-    cls, apply: Callable[..., Arrays], transpose: Callable[..., Arrays], like: Any = None, like_transposed: Any = None
+    cls,
+    apply: Callable[..., Arrays],
+    transpose: Callable[..., Arrays],
+    like: Callable[..., Arrays] | None = None,
+    like_transposed: Callable[..., Arrays] | None = None,
   ) -> "LinearMap":
     """The map and its transpose as two functions, whose derivatives in the constants JAX takes."""
     return cls(apply, None, lambda: cls.of(transpose, apply, like_transposed, like), like)
@@ -69,6 +73,7 @@ def linear_of_trees(
 
 
 def _zeros_like(results: Arrays) -> Callable[..., Arrays]:
+  """A function that returns zeros of these shapes and types, whatever it is given."""
   types = [(a.shape, a.dtype, tuple(sorted(varying_axes(a)))) for a in results]
 
   def zeros(*_: jax.Array) -> Arrays:

@@ -11,9 +11,9 @@ from jax_edm._core.sizes import at_most, known
 # A CPU adds the terms of a product one after the other, unless there are at least so many rows and columns. Of a
 # million equal terms that loses a hundredth of the sum; of so many the fifth digit.
 FEW, LONG = 4, 2048
-# A product of rows with ones takes a CPU up to a fifth less time than their sum; of 64 rows of so many equal terms it
-# has an error of 1e-5.
-MANY = 8192
+# A product of rows with ones takes a CPU up to a fifth less time than their sum, but in batches of small matrices it
+# makes slow loops; of 64 rows of so many equal terms it has an error of 1e-5.
+SMALL, MANY = 64, 8192
 
 
 def where(condition: jax.Array, a: Any, b: Any) -> jax.Array:
@@ -55,7 +55,7 @@ def product(a: Any, b: Any, i: int, j: int) -> jax.Array:
 
 def row_sums(a: jax.Array) -> jax.Array:
   """``(n,)``, of a matrix ``(n, m)``."""
-  if not at_most(a.shape[1], MANY) or at_most(a.shape[1], 64):
+  if at_most(a.shape[1], SMALL) or not at_most(a.shape[1], MANY):
     return total(a, 1)
   return _dot(a, lax.full_like(a, 1, shape=a.shape[1:]), ((1,), (0,)))
 

@@ -31,7 +31,8 @@ class PointSets:
 
   def roles(self) -> Any:
     """What the axes of each array are: ``n`` rows, ``m`` columns, ``d`` anything else; leading axes are a batch."""
-    return replace(self, x="nd", y="md", x_mask="n", y_mask="m", row_offset="", sides=None, places=None)  # type: ignore[arg-type]
+    roles: Any = {"x": "nd", "y": "md", "x_mask": "n", "y_mask": "m", "row_offset": "", "sides": None, "places": None}
+    return replace(self, **roles)
 
   def leaves(self) -> tuple[list[jax.Array], list[str]]:
     """The arrays that are there, and their roles."""

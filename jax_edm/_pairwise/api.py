@@ -1,25 +1,20 @@
 """``pairwise_sum`` and ``pairwise_logsumexp``: reductions over all pairs of points, in O(n) memory."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 from jax_edm import _errors, _sharding
-from jax_edm._core import validation
 from jax_edm._core.batching import dtypes, with_all_digits
 from jax_edm._core.edm import check, choose_form, point_sets
-from jax_edm._core.function import PairFunction, UntracedPairFunction
-from jax_edm._core.points import PointSets
+from jax_edm._core.function import UntracedPairFunction
 from jax_edm._core.sizes import known
-from jax_edm._pairwise import blocked, execution
+from jax_edm._pairwise import blocked, cutoff, execution
 from jax_edm._pairwise.execution import Plan
-from jax_edm._pairwise.problem import Problem
+from jax_edm._pairwise.problem import Problem, pair_function
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, Sum
 from jax_edm._typing import ArrayLike, AxisName, Implementation, Method
 
@@ -63,8 +58,8 @@ def pairwise_sum(
     cutoff: a distance, one number or ``(...)``: pairs that are farther apart count nothing, as in
       ``where(D <= cutoff**2, f(D), 0)``, and ``f`` does not see them. It may be traced, and has no derivative; a traced
       one that is negative or NaN leaves no pair. A point that is not finite is then near to nothing, not even itself.
-      Up to 6 coordinates the time follows the number of near pairs: points are put into tiles of neighbours, and tiles
-      that are far from each other are left out (``docs/streaming.md``).
+      In few coordinates, 6 at most, the time follows the number of near pairs: points are put into tiles of neighbours,
+      and tiles that are far from each other are left out (``docs/streaming.md``).
     where: ``(..., n)`` booleans, as for :func:`jax_edm.edm`: a missing point has the sum 0, is in no other sum, and
       what stands in it, in its arguments and in its values reaches nothing.
     where_y: ``(..., m)`` booleans, the same for ``y``.
@@ -256,9 +251,9 @@ def _request(
   points = point_sets(x, y, data.where, data.where_y, form, compute)
   squared_cutoff = None
   if data.cutoff is not None:
-    _check_cutoff(caller, data.cutoff, batch, implementation)
-    squared_cutoff, points = _squared_cutoff(data.cutoff, compute), points.without_infinite_points()
-  function, closed_over, closed = _pair_function(caller, f, points, args, implementation)
+    cutoff.check(caller, data.cutoff, batch, implementation)
+    squared_cutoff, points = cutoff.squared(data.cutoff, compute), points.without_infinite_points()
+  function, closed_over, closed = pair_function(caller, f, points, args, implementation == "pallas")
   if not is_sum and not isinstance(function, UntracedPairFunction):
     _errors.real_number(caller, function.dtype)
   columns = is_sum and values is not None and values.ndim > 1
@@ -282,43 +277,6 @@ def _request(
   lost = isinstance(function, UntracedPairFunction) or function.holds_functions or _is_traced()
   out = (_reduce if lost else _compiled_reduce)(problem, reduction, plan)
   return out.astype(result) if result.itemsize < 4 and out.dtype == compute else out
-
-
-def _check_cutoff(caller: str, cutoff: Any, batch: tuple[int, ...], implementation: Any) -> None:
-  _errors.numbers_of_pairs(caller, "cutoff", cutoff)
-  _errors.leading(caller, "cutoff", jnp.shape(cutoff), batch)
-  if implementation == "pallas":
-    advice = 'Take implementation="xla"'
-    raise _errors.error(caller, 'with implementation="pallas" there must be no cutoff', "one", advice)
-  if validation.is_concrete(cutoff) and not (np.asarray(cutoff, float) >= 0).all():
-    expected, advice = "cutoff must be a distance, at least 0", "Leave it out to count all pairs"
-    raise _errors.error(caller, expected, str(np.asarray(cutoff, float)), advice)
-
-
-def _squared_cutoff(cutoff: Any, dtype: Any) -> jax.Array:
-  """No squared distance is at most -1: a cutoff that is traced may be negative, or NaN."""
-  cutoff = lax.stop_gradient(jnp.asarray(with_all_digits(cutoff)).astype(dtype))
-  return jnp.where(cutoff >= 0, jnp.square(cutoff), -1)
-
-
-def _pair_function(
-  caller: str, f: Function, points: PointSets, args: tuple[jax.Array, ...], implementation: Any
-) -> tuple[PairFunction, tuple[jax.Array, ...], bool]:
-  """``f``, what it closes over, and whether that lies on Explicit axes."""
-  arrays = (points.x, points.y, *args)
-  # Kernels compute in 32 bits, whatever JAX is told; Python's numbers follow.
-  with jax.enable_x64(bool(jax.config.read("jax_enable_x64")) and implementation != "pallas"):
-    types = [(jax.dtypes.canonicalize_dtype(a.dtype), jax.typeof(a).weak_type) for a in (points.x, *args)]
-    scalars = [jax.ShapeDtypeStruct((), dtype, weak_type=weak) for dtype, weak in types]
-    function, closed_over = PairFunction.trace(caller, f, scalars)
-    if not _sharding.on_a_mesh(*arrays, *closed_over):
-      return function, closed_over, False
-    # The operations of a jaxpr know on which mesh they were traced, and a device of a shard_map is on another one.
-    closed = _sharding.on_explicit_axes(*closed_over)
-    if implementation != "pallas":
-      return UntracedPairFunction.of_python(caller, f), (), closed
-    with contextlib.nullcontext() if closed else _sharding.no_mesh():
-      return *PairFunction.trace(caller, f, scalars), closed
 
 
 def _implementation(problem: Problem, asked: Implementation | None, may_choose: bool) -> Implementation:

@@ -60,8 +60,10 @@ def reduce_on_ring(problem: Problem, reduction: Reduction, plan: Plan) -> Array:
 
   stay = tuple(None if t else a for a, t in zip(problem.args, travels, strict=True))
   go = tuple(a if t else None for a, t in zip(problem.args, travels, strict=True))
-  local: Any = replace(problem, y=None, y_mask=None, values=None, args=stay)  # type: ignore[arg-type]
-  travelling: Any = replace(problem, x=None, x_mask=None, args=go, closed_over=(), squared_cutoff=None)  # type: ignore[arg-type]
+  of_columns: Any = dict.fromkeys(("y", "y_mask", "values"))
+  of_rows: Any = dict.fromkeys(("x", "x_mask", "squared_cutoff"))
+  local: Any = replace(problem, **of_columns, args=stay)
+  travelling: Any = replace(problem, **of_rows, args=go, closed_over=())
   if isinstance(reduction, Sum):
     return ring.total(caller, partial(visit, reduction), axis_name, local, travelling)
   row_max = ring.fold(partial(visit, RowMax()), axis_name, local, travelling, jnp.maximum)
@@ -108,7 +110,7 @@ def _of_all_pairs(problem: Problem, reduction: Reduction, block_size: int | None
   if isinstance(reduction, Sum) and problem.symmetric and known(n, batch):
     side = blocked.side_of_a_tile(n, block_size * m if block_size else blocked.entries() // max(batch, 1))
     if problem.x_mask is not None and side % CONFLICT == 0:
-      side -= 8
+      side -= 8  # any number that is no multiple
     if blocked.worth_tiles(n, side):
       return _in_tiles(problem, reduction, side, substitute)
 
@@ -140,7 +142,7 @@ def _in_tiles(problem: Problem, reduction: Sum, side: int, substitute: Pair | No
     }
     tile = replace(problem, **points, values=values, one_set=on_diagonal)
     block, pair_mask = tile.block(substitute)
-    if pair_mask is not None:
+    if pair_mask is not None:  # both sums read one matrix: left to itself, XLA makes it once for each
       block, pair_mask = lax.optimization_barrier(jnp.where(pair_mask, block, jnp.zeros_like(block))), None
     return reduction.of_block(block, pair_mask, values), reduction.of_columns(block, pair_mask, own)
 

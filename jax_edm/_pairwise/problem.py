@@ -1,5 +1,7 @@
 """The data of a problem of pairs: made once at the public function, and handed down whole."""
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -7,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jax_edm import _sharding
 from jax_edm._core.distance import Side
-from jax_edm._core.function import PairFunction
+from jax_edm._core.function import PairFunction, UntracedPairFunction
 from jax_edm._core.points import PointSets
 
 Array = jax.Array
@@ -136,3 +139,23 @@ def substitute_pair(problem: Problem) -> Pair | None:
   exists = x_mask.any() & y_mask.any()
   pair = Pair(jnp.where(exists, squared, 1), tuple(jnp.where(exists, a, jnp.ones_like(a)) for a in args), exists)
   return lax.stop_gradient(pair)
+
+
+def pair_function(
+  caller: str, f: Callable[..., Array], points: PointSets, args: tuple[Array, ...], kernel: bool
+) -> tuple[PairFunction, tuple[Array, ...], bool]:
+  """``f``, what it closes over, and whether that lies on Explicit axes."""
+  arrays = (points.x, points.y, *args)
+  # Kernels compute in 32 bits, whatever JAX is told; Python's numbers follow.
+  with jax.enable_x64(bool(jax.config.read("jax_enable_x64")) and not kernel):
+    types = [(jax.dtypes.canonicalize_dtype(a.dtype), jax.typeof(a).weak_type) for a in (points.x, *args)]
+    scalars = [jax.ShapeDtypeStruct((), dtype, weak_type=weak) for dtype, weak in types]
+    function, closed_over = PairFunction.trace(caller, f, scalars)
+    if not _sharding.on_a_mesh(*arrays, *closed_over):
+      return function, closed_over, False
+    # The operations of a jaxpr know on which mesh they were traced, and a device of a shard_map is on another one.
+    closed = _sharding.on_explicit_axes(*closed_over)
+    if not kernel:
+      return UntracedPairFunction.of_python(caller, f), (), closed
+    with contextlib.nullcontext() if closed else _sharding.no_mesh():
+      return *PairFunction.trace(caller, f, scalars), closed

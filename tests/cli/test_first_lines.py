@@ -149,6 +149,7 @@ def test_first_lines_of_numbers(tmp_path):
   x = [[0.5, 0.6], [1.5, 2.5]]
   cases = {
     "in quotation marks": ('"2020","2021"\n0.5,0.6\n1.5,2.5\n', x),
+    "a first point with decimal commas": ('"1,5","2,5"\n3,4\n5,6\n', "must be numbers. Got '1,5' in line 1"),
     "years above fractions": ("site,2020,2021\nL0,0.5,0.6\nL1,1.5,2.5\n", FIRST_LINE),
     "years above whole numbers": ("p,20,21\nq,5,6\n", [[20, 21], [5, 6]], ["p", "q"]),
     "a title": ("My points\n0.5,0.6\n1.5,2.5\n", "Got 1 in line 1 and 2 in line 2"),

@@ -68,6 +68,7 @@ def test_embedding_gradient_is_that_of_the_points_that_exist():
   assert not np.any(gradient_padded[24:])
 
 
+@pytest.mark.slow
 def test_chamfer_finds_the_motion():
   result = load("chamfer").main()
   assert result["losses"][0] > 1

@@ -79,12 +79,9 @@ def test_value_gradient_and_hvp(way, kind):
   check_on_mesh(first_and_second_order, way, kind, ONE_SET, TWO_SETS)
 
 
-SLOW = [(way, kind) for way in ("edm", "sum") for kind in (AxisType.Auto, AxisType.Explicit)][1:]
-
-
-@pytest.mark.parametrize(
-  ("way", "kind"), [("edm", AxisType.Auto), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("way", ["edm", "sum"])
 @pytest.mark.usefixtures("double_precision")
 def test_by_differences_in_loops(way, kind):
   sets = ((80, 9),), ((80, 9), (16, 9))

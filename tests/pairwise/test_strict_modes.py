@@ -44,7 +44,7 @@ def everything(dtype, d, rng):
   ("dtype", "d"),
   [
     pytest.param("bfloat16", 20, marks=pytest.mark.slow),
-    ("bfloat16", 3),
+    pytest.param("bfloat16", 3, marks=pytest.mark.slow),
     pytest.param("int32", 3, marks=pytest.mark.slow),
   ],
 )

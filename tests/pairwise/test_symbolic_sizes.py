@@ -52,7 +52,8 @@ def everything_of_two_sets(x, y):
   return values, [jax.grad(loss(f), (0, 1))(x, y) for f in functions], nearest(x, y, k=3)
 
 
-@pytest.mark.parametrize("d", [pytest.param(3, marks=pytest.mark.slow), 20])
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [3, 20])
 def test_two_sets(d, rng):
   program = exported(everything_of_two_sets, f"n, {d}", f"m, {d}")
   for n, m in SIZES:

@@ -65,6 +65,7 @@ def pays(problem: Problem) -> bool:
 def reduce(problem: Problem, reduction: Reduction, of_all: Callable[[], Array]) -> Array:
   """The reduction of a problem that is prepared, of one member of a batch; ``of_all`` makes it of all pairs."""
   assert problem.sides is not None
+  assert problem.squared_cutoff is not None
   crowded = is_crowded(problem.sides[0].x, problem.sides[1].x, problem.x_mask, problem.y_mask, problem.squared_cutoff)
   return lax.cond(crowded, of_all, lambda: _of_near(problem, reduction))
 

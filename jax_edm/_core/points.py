@@ -61,7 +61,7 @@ class PointSets:
       return there if mask is None else there & mask
 
     x_mask = finite(self.x, self.x_mask)
-    return replace(self, x_mask=x_mask, y_mask=x_mask if self.one_set else finite(self.y, self.y_mask))
+    return replace(self, x_mask=x_mask, y_mask=x_mask if self.all_rows else finite(self.y, self.y_mask))
 
   # Of one member of a batch:
 

@@ -13,7 +13,9 @@ from jax_edm._core.batching import dtypes, map_batch, with_all_digits
 from jax_edm._core.edm import check, choose_form, point_sets
 from jax_edm._core.points import PointSets
 from jax_edm._core.sizes import known
+from jax_edm._core.varying import unify_varying_axes
 from jax_edm._pairwise import blocked, ring
+from jax_edm._pairwise.near import nearest as near
 from jax_edm._typing import ArrayLike, AxisName, Method
 
 GROUP = 32  # entries of a row of which the smallest stands for all
@@ -105,7 +107,7 @@ def _nearest(
     return search.on_ring(points.with_leaves(arrays), axis_name)
 
   if axis_name is None:
-    squared, indices = _sharding.shard_rows("nearest", of_rows, *points.leaves(), "nd", cut=True)
+    squared, indices = _sharding.shard_rows("nearest", of_rows, *points.leaves(), "nd", cut=True, loops=near.pays(points, search.candidates))
   else:
     squared, indices = _sharding.ring_map("nearest", on_ring, *points.leaves(), "nd", axis_name)
   return Nearest(squared.astype(result), indices)
@@ -166,6 +168,11 @@ class Search:
   def _candidates(self, batch: int, points: PointSets) -> tuple[jax.Array, jax.Array]:
     """More candidates than ``k``, by the entries of D; -1 where there is none."""
     points = points.prepared()
+    if near.pays(points, self.candidates):
+      return near.candidates(points, self.candidates, partial(self._among_all, batch, points))
+    return self._among_all(batch, points)
+
+  def _among_all(self, batch: int, points: PointSets) -> tuple[jax.Array, jax.Array]:
     assert points.sides is not None
     # The candidates are measured again: what coincides need not be exact.
     of_rows, of_columns = (side._replace(keys=None) for side in points.sides)
@@ -211,7 +218,9 @@ class Search:
     squared = jnp.where(j < 0, jnp.inf, squared)
     key = jnp.where(j < 0, jnp.inf, _finite(lax.stop_gradient(squared)))
     position = lax.broadcasted_iota(jnp.int32, j.shape, 1)
-    _, j, position = lax.sort((key, j, position), num_keys=2)
+    in_order = (key[:, 1:] > key[:, :-1]).all()  # as they mostly are, where the search measured by differences
+    operands = unify_varying_axes((key, j, position))
+    _, j, position = lax.cond(in_order, lambda: operands, lambda: tuple(lax.sort(operands, num_keys=2)))
     return jnp.take_along_axis(squared, position[:, : self.k], 1), j[:, : self.k]
 
 

@@ -12,9 +12,11 @@ from test_memory import temporaries
 
 import definitions
 import oracle
+from clouds import clouds
 from conftest import x64
 from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
 from jax_edm._pairwise.near import crowd, sums, tiles, visits
+from jax_edm._pairwise.near.boxes import Boxes
 from transformations import ALL, Case, check_cases, naive_edm, quick_jit
 
 EPS = float(np.finfo(np.float32).eps)
@@ -37,29 +39,6 @@ def take(monkeypatch, way):
   least, crowded = WAYS[way]
   monkeypatch.setattr(sums, "LEAST_PAIRS", least)
   monkeypatch.setattr(crowd, "CROWDED", crowded)
-
-
-def clouds(d, n=N):
-  """The adversaries: name -> points, (n, d), float32."""
-  rng = np.random.default_rng(0)
-  uniform, normal = rng.uniform(size=(n, d)), rng.normal(size=(n, d))
-  angle = np.linspace(0, 6, n)[:, None] * np.arange(1, d + 1)
-  clusters = 1e3 * rng.normal(size=(10, d))[np.arange(n) % 10] + 0.1 * normal
-  outlier = uniform.copy()
-  outlier[7] = 1e6
-  side = int(np.ceil(n ** (1 / d)))
-  lattice = np.stack(np.unravel_index(np.arange(n), (side,) * d), 1).astype(float)
-  return {
-    "uniform": uniform,
-    "a surface": normal / np.linalg.norm(normal, axis=1, keepdims=True),
-    "a curve": np.cos(angle),
-    "tight clusters": clusters,
-    "all equal": np.full((n, d), 0.3),
-    "half duplicated": uniform[np.arange(n) // 2],
-    "an outlier": outlier,
-    "a lattice": lattice,
-    "two that do not overlap": np.concatenate([uniform[: n // 2], uniform[n // 2 :] + 5]),
-  }
 
 
 def cutoffs(D, name):
@@ -87,7 +66,7 @@ def test_all_clouds_and_cutoffs(d):
     return one, two, *back(jnp.cos(jnp.arange(N))), *backs(jnp.cos(jnp.arange(N)))
 
   g = np.cos(np.arange(N))
-  for name, points in clouds(d).items():
+  for name, points in clouds(d, N).items():
     x, y = points.astype(np.float32), points[::-1][: N - 21].astype(np.float32) * np.float32(1.25)
     D, E = oracle.edm(x), oracle.edm(x, y)
     for cutoff in cutoffs(D, name):
@@ -314,7 +293,7 @@ def test_the_order_is_a_permutation_into_tiles_of_neighbours(n, rng):
   np.testing.assert_array_equal(order.points(order.tiles(x)), x)
   if n >= 500:  # nearly squares, of points that exist alone
     exist = order.tiles(jnp.ones(n, bool))
-    boxes = tiles.boxes(order.tiles(x), exist)
+    boxes = Boxes.of_tiles(order.tiles(x), exist)
     sides = np.asarray(boxes.high - boxes.low)[np.asarray(exist).any(1)]
     assert sides.sum(1).mean() < 1.3 * 2 * k**-0.5
 
@@ -330,7 +309,7 @@ def test_every_pair_of_near_tiles_is_visited_once(half, rng, monkeypatch):
   low = low[np.argsort(low[:, 0])]  # groups are apart, too
   high = low + np.float32(0.1)
   low[5], high[5] = np.inf, -np.inf
-  boxes, limit = tiles.Boxes(jnp.asarray(low), jnp.asarray(high)), np.float32(0.04)
+  boxes, limit = Boxes(jnp.asarray(low), jnp.asarray(high)), np.float32(0.04)
 
   def step(i, j, place, out):
     return out.at[i, j].add(place.live.astype(int))

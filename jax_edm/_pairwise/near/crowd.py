@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jax_edm._pairwise.near.batches import any_of_batch
 from jax_edm._pairwise.near.tiles import TILE
 
 Array = jax.Array
@@ -27,19 +28,8 @@ def is_crowded(x: Array, y: Array, x_mask: Array | None, y_mask: Array | None, s
   # sides of both, in units of the side of the cloud:
   ball = (2**d * math.gamma(d / 2 + 1) / math.pi ** (d / 2) * near / jnp.maximum(pairs, 1)) ** (1 / d)
   tile = sum((TILE / size) ** (1 / d) for size in (n, m))
-  return _any((ball + tile) ** d > CROWDED)
+  return any_of_batch((ball + tile) ** d > CROWDED)
 
 
 def _squared(x: Array, y: Array) -> Array:
   return jnp.square(x[:, None, :] - y[None, :, :]).sum(2)
-
-
-@jax.custom_batching.custom_vmap
-def _any(crowded: Array) -> Array:
-  """One number for all members of a batch, so that they take one way, and not both."""
-  return crowded.any()
-
-
-@_any.def_vmap
-def _any_of_batch(axis_size: int, is_batched: list[bool], crowded: Array) -> tuple[Array, bool]:
-  return _any(crowded), False

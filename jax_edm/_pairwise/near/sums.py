@@ -14,8 +14,9 @@ from jax_edm._core.sizes import known
 from jax_edm._core.varying import unify_varying_axes
 from jax_edm._pairwise import rounds
 from jax_edm._pairwise.near import tiles, visits
+from jax_edm._pairwise.near.boxes import SLACK, Boxes
 from jax_edm._pairwise.near.crowd import is_crowded
-from jax_edm._pairwise.near.visits import SLACK, Guide, NearTiles, Place, Shared
+from jax_edm._pairwise.near.visits import Guide, NearTiles, Place, Shared
 from jax_edm._pairwise.problem import Pair, Problem, substitute_pair
 from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTotal, Sum, lowest
 
@@ -80,8 +81,8 @@ def _of_near(problem: Problem, reduction: Reduction) -> Array:
   of_rows = tiles.in_order(problem.sides[0].x)
   of_columns = of_rows if problem.all_rows else tiles.in_order(problem.sides[1].x)
   rows, columns = _rows(problem, of_rows, half), _columns(problem, of_columns)
-  boxes = tiles.boxes(rows.x, rows.exists)
-  of_boxes = boxes if problem.all_rows else tiles.boxes(columns.x, columns.exists)
+  boxes = Boxes.of_tiles(rows.x, rows.exists)
+  of_boxes = boxes if problem.all_rows else Boxes.of_tiles(columns.x, columns.exists)
   guide = Guide(boxes, of_boxes, lax.stop_gradient(problem.squared_cutoff) * (1 + SLACK))
   whole, fixed = _whole(problem), Fixed(problem.squared_cutoff, substitute_pair(problem))
   row_max = None if problem.row_max is None else of_rows.tiles(problem.row_max)

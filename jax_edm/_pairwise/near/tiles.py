@@ -13,18 +13,12 @@ import numpy as np
 from jax import lax
 
 from jax_edm._core.varying import unify_varying_axes
+from jax_edm._pairwise.near.boxes import Boxes
 
 TILE = 32  # points
 LEVELS = 6  # sorts, at most; twice as many as there are coordinates, if that is less
 WORD = 64  # bits of a key
 DIGITS = 24  # bits of a coordinate in a key, if there is room
-
-
-class Boxes(NamedTuple):
-  """The smallest and the largest coordinates of the points of each tile, ``(k, d)``; of no point, inf and -inf."""
-
-  low: jax.Array
-  high: jax.Array
 
 
 class Order(NamedTuple):
@@ -103,10 +97,3 @@ def _chosen(widest: jax.Array, a: jax.Array) -> jax.Array:
   for k in range(1, a.shape[0]):
     out = jnp.where((widest == k).reshape(-1, *[1] * (out.ndim - 1)), a[k], out)
   return out
-
-
-def boxes(tiles: jax.Array, exists: jax.Array) -> Boxes:
-  """Of tiles ``(k, TILE, d)``, of whose points those in ``exists`` count."""
-  tiles = lax.stop_gradient(tiles)
-  low = jnp.where(exists[:, :, None], tiles, jnp.inf).min(1)
-  return Boxes(low, jnp.where(exists[:, :, None], tiles, -jnp.inf).max(1))

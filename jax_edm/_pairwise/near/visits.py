@@ -16,13 +16,13 @@ import numpy as np
 from jax import lax
 
 from jax_edm._core.varying import unify_varying_axes
-from jax_edm._pairwise.near.tiles import Boxes
+from jax_edm._pairwise.near.batches import one_by_one
+from jax_edm._pairwise.near.boxes import Boxes, squared_gap
 from jax_edm._pairwise.rounds import Visit
 
 GROUP = 16  # tiles, of which pairs are chosen
 PAIRS_OF_GROUPS, PAIRS_OF_TILES = 256, 512  # in one step
 ENTRIES = 2**18  # of the matrix of groups at a time
-SLACK = 1e-5  # of rounding, in the squared distance between boxes
 
 
 @jax.tree_util.register_dataclass
@@ -55,7 +55,7 @@ class NearTiles:
   half: bool
 
   def __call__(self, f: Visit, guide: Guide, local: Any, travelling: Any) -> tuple[Any, Any]:
-    return _one_by_one(partial(self._added, f))(guide, local, travelling)
+    return one_by_one(partial(self._added, f))(guide, local, travelling)
 
   def fold(self, f: Visit, guide: Guide, local: Any, travelling: Any, start: jax.Array) -> jax.Array:
     """The largest of what ``f`` returns for each row, and of ``start``, ``(k, TILE)``; without derivatives."""
@@ -66,7 +66,7 @@ class NearTiles:
 
       return _for_each_pair_of_tiles(self.half, guide, step, start)
 
-    return _one_by_one(run)(*lax.stop_gradient((guide, local, travelling, start)))
+    return one_by_one(run)(*lax.stop_gradient((guide, local, travelling, start)))
 
   def _added(self, f: Visit, guide: Guide, local: Any, travelling: Any) -> tuple[Any, Any]:
     def step(i: jax.Array, j: jax.Array, place: Place, out: Any) -> Any:
@@ -90,13 +90,6 @@ def sample(guide: Guide, local: Any, travelling: Any, *more_local: Any) -> Any:
 def _at_a_time(a: int, b: int) -> int:
   """Pairs of tiles, of groups of so many."""
   return min(PAIRS_OF_TILES, PAIRS_OF_GROUPS * a * b)
-
-
-def _one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
-  """The members of a batch one after the other: loops of several at once would go on until the last one is done, and
-  copy what they add up in every step.
-  """
-  return jax.custom_batching.sequential_vmap(f)
 
 
 def _is_shared(leaf: Any) -> bool:
@@ -137,15 +130,9 @@ class Pairs(NamedTuple):
   live: jax.Array
 
 
-def _grouped(boxes: Boxes) -> Boxes:
-  """``(g, s, d)``: the boxes of the tiles of each group."""
-  k, d = boxes.low.shape
-  return Boxes(*(a.reshape(-1, min(GROUP, k), d) for a in boxes))
-
-
 def _for_each_pair_of_groups(half: bool, guide: Guide, act: Callable[[Pairs, Any], Any], out: Any) -> Any:
   """``act`` on the pairs of groups that are near, so many at a time."""
-  rows, columns = (Boxes(b.low.min(1), b.high.max(1)) for b in map(_grouped, guide[:2]))
+  rows, columns = (boxes.grouped(GROUP).joined() for boxes in guide[:2])
   g, h = rows.low.shape[0], columns.low.shape[0]
   many = max(1, min(g, ENTRIES // h))  # groups of rows at a time
   length = many * h + -(many * h) % PAIRS_OF_GROUPS
@@ -153,7 +140,7 @@ def _for_each_pair_of_groups(half: bool, guide: Guide, act: Callable[[Pairs, Any
   def of_part(part: jax.Array, out: Any) -> Any:
     own = part * many + jnp.arange(many, dtype=jnp.int32)
     own, there = jnp.minimum(own, g - 1), own < g
-    near = _near(_of(rows, own, 1), _of(columns, None, 0), guide.limit) & there[:, None]
+    near = (squared_gap(rows.taken(own).along(1), columns.along(0)) <= guide.limit) & there[:, None]
     if half:
       near = near & (own[:, None] <= jnp.arange(h)[None, :])
     count, found = _listed(near.reshape(-1), length)
@@ -168,11 +155,12 @@ def _for_each_pair_of_groups(half: bool, guide: Guide, act: Callable[[Pairs, Any
 
 
 def _for_each_pair_of_tiles(half: bool, guide: Guide, step: Step, out: Any) -> Any:
-  rows, columns = map(_grouped, guide[:2])
+  rows, columns = (boxes.grouped(GROUP) for boxes in guide[:2])
   a, b = rows.low.shape[1], columns.low.shape[1]
 
   def act(groups: Pairs, out: Any) -> Any:
-    near = _near(_of(rows, groups.i, 2), _of(columns, groups.j, 1), guide.limit) & groups.live[:, None, None]
+    gap = squared_gap(rows.taken(groups.i).along(2), columns.taken(groups.j).along(1))
+    near = (gap <= guide.limit) & groups.live[:, None, None]
     if half:
       tile_i, tile_j = (lax.broadcasted_iota(np.int32, (1, a, b), axis) for axis in (1, 2))
       near = near & ((groups.i != groups.j)[:, None, None] | (tile_i <= tile_j))
@@ -213,15 +201,3 @@ def _slice(found: jax.Array, at: jax.Array, size: int, count: jax.Array) -> tupl
   """Some of a list, and which of them are in it; 0 where they are not."""
   live = at + lax.iota(np.int32, size) < count
   return jnp.where(live, lax.dynamic_slice_in_dim(found, at, size).astype(jnp.int32), 0), live
-
-
-def _of(boxes: Boxes, index: jax.Array | None, axis: int) -> list[tuple[jax.Array, jax.Array]]:
-  """Low and high of some boxes, one coordinate at a time, with an axis more."""
-  low, high = boxes if index is None else (a.at[index].get(mode="promise_in_bounds") for a in boxes)
-  return [(jnp.expand_dims(low[..., k], axis), jnp.expand_dims(high[..., k], axis)) for k in range(low.shape[-1])]
-
-
-def _near(a: list[tuple[jax.Array, jax.Array]], b: list[tuple[jax.Array, jax.Array]], limit: jax.Array) -> jax.Array:
-  """Whether the squared distance between boxes is at most ``limit``."""
-  gaps = [jnp.maximum(jnp.maximum(al - bh, bl - ah), 0) for (al, ah), (bl, bh) in zip(a, b, strict=True)]
-  return sum(jnp.square(gap) for gap in gaps) <= limit

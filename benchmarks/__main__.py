@@ -3,8 +3,8 @@
 Every result is compared with a float64 oracle before it is timed. Results, with versions, device and commit, are kept
 as JSON in ``benchmarks/results/``; ``docs/performance.md`` explains them. The parts: whole models (``models.py``), the
 matrix itself (``dense.py``), streamed reductions (``streamed.py``), points from distances (``points.py``), the accuracy
-of single entries (``accuracy.py``), sums with a cutoff (``near.py``), and, with ``--against``, another version of the
-package (``versions.py``).
+of single entries (``accuracy.py``), sums with a cutoff (``near.py``), nearest points (``neighbours.py``), and, with
+``--against``, another version of the package (``versions.py``).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import accounting, accuracy, dense, models, near, points, streamed, versions
+from benchmarks import accounting, accuracy, dense, models, near, neighbours, points, streamed, versions
 from benchmarks.case import Case
 from benchmarks.losses import by_hand
 from benchmarks.table import RESULTS, kept, kept_models, kept_part, models_tables, table
@@ -33,7 +33,8 @@ CASES: dict[str, Callable[[], Iterable[Case]]] = {
   "streamed": streamed.cases,
   "points": points.cases,
 }
-PARTS = ("models", *CASES, "accuracy", "near", "versions")
+MEASURES = {"near": near.measure, "neighbours": neighbours.measure}
+PARTS = ("models", *CASES, "accuracy", "near", "neighbours", "versions")
 
 
 def check(case: Case) -> None:
@@ -80,7 +81,7 @@ def environment() -> dict[str, Any]:
   def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
-  packages = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", "torch", "pykeops", "jax-md")
+  packages = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", "torch", "pykeops", "jax-md", "jaxkd")
   return {
     "versions": {p: version(p) for p in packages} | {"python": platform.python_version()},
     "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
@@ -93,6 +94,7 @@ def main() -> int:
   options = read_options()
   if options.table:
     of_parts = [*accuracy.tables(kept_part("accuracy")), "", *near.tables(kept_part("near"))]
+    of_parts += ["", *neighbours.tables(kept_part("neighbours"))]
     print("\n".join([*table(kept()), "", *models_tables(kept_models()), "", *of_parts]))
     return 0
   found = environment()
@@ -109,8 +111,8 @@ def main() -> int:
       record = {"results": accounting.measure_all(options.only, plan(options, other), rows)}
     elif part == "accuracy":
       record = measure_accuracy(options.quick)
-    elif part == "near":
-      record = near.measure(options.quick)
+    elif part in MEASURES:
+      record = MEASURES[part](options.quick)
     else:
       record = measure_part(part, options, other)
       everything += record["results"]

@@ -58,28 +58,37 @@ def measure_all(only: str, plan: Plan, rows: Iterable[Model] | None = None) -> l
 
 
 def measured_at_once(rows: list[Model], plan: Plan) -> Iterator[Result]:
-  def compiled_side(side: tuple[Model, Formula]) -> Any:
+  """Nothing is timed before everything is compiled."""
+
+  def compiled_side(side: tuple[Model, Formula | None]) -> Any:
     model, formula = side
+    if formula is None:
+      return exact(model)
     shapes = [jax.ShapeDtypeStruct(a.shape, jax.dtypes.canonicalize_dtype(a.dtype)) for a in model.arguments()]
     return jax.jit(model.make(formula)).lower(*shapes).compile()
 
   formulas = {model.name: {US: OURS} | dict(plan.others) | model.formulas for model in rows}
+  sides = [(model, f) for model in rows for f in (None, *formulas[model.name].values())]
   with ThreadPoolExecutor(os.cpu_count()) as pool:
-    programs = pool.map(compiled_side, [(model, f) for model in rows for f in formulas[model.name].values()])
-    for model in rows:
-      yield _measured(model, {name: next(programs) for name in formulas[model.name]}, {}, plan)
+    programs = iter(list(pool.map(compiled_side, sides)))
+  for model in rows:
+    reference = next(programs)
+    yield _measured(model, reference, {name: next(programs) for name in formulas[model.name]}, {}, plan)
 
 
 def measure(model: Model, plan: Plan) -> Result:
   arguments = [jnp.asarray(a) for a in model.arguments()]
-  return _measured(model, *compile_sides(model, {US: OURS} | dict(plan.others) | model.formulas, arguments, plan), plan)
+  compiled = compile_sides(model, {US: OURS} | dict(plan.others) | model.formulas, arguments, plan)
+  return _measured(model, exact(model) if plan.runs else None, *compiled, plan)
 
 
-def _measured(model: Model, programs: dict[str, Any], compile_ms: dict[str, float], plan: Plan) -> Result:
+def _measured(
+  model: Model, reference: Any, programs: dict[str, Any], compile_ms: dict[str, float], plan: Plan
+) -> Result:
   arguments = [jnp.asarray(a) for a in model.arguments()]
   sides = {name: partial(program, *arguments) for name, program in programs.items()}
   calls = {name: first_call(side) for name, side in sides.items()}
-  wrong = check(model, {name: result for name, (result, _) in calls.items()}) if plan.runs else {}
+  wrong = check(model, reference, {name: result for name, (result, _) in calls.items()}) if plan.runs else {}
   sides = {name: side for name, side in sides.items() if name not in wrong}
   first = {name: calls[name][1] for name in sides}
   plain = [name for name in model.formulas if name in sides]
@@ -137,11 +146,20 @@ def temporary_bytes(program: Any) -> int:
   return int(program.memory_analysis().temp_size_in_bytes)
 
 
-def check(model: Model, results: dict[str, Any]) -> dict[str, float]:
+def exact(model: Model) -> Any:
+  """The program of the product form, in float64."""
+  with jax.enable_x64(True):
+    return jax.jit(model.make(PLAIN["product"])).lower(*_wide(model)).compile()
+
+
+def _wide(model: Model) -> list[jax.Array]:
+  return [jnp.asarray(a, jnp.float64 if a.dtype == np.float32 else None) for a in model.arguments()]
+
+
+def check(model: Model, reference: Any, results: dict[str, Any]) -> dict[str, float]:
   """The errors of the sides that are wrong; ours must not be."""
   with jax.enable_x64(True):
-    wide = [jnp.asarray(a, jnp.float64 if a.dtype == np.float32 else None) for a in model.arguments()]
-    expected = [np.asarray(a) for a in jax.tree.leaves(jax.jit(model.make(PLAIN["product"]))(*wide))]
+    expected = [np.asarray(a) for a in jax.tree.leaves(reference(*_wide(model)))]
   wrong = {}
   for name, result in results.items():
     error = max(_error(a, b) for a, b in zip(jax.tree.leaves(result), expected, strict=True))

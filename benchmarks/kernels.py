@@ -1,4 +1,4 @@
-"""Kernels against everything else, on a GPU or a TPU: ``python -m benchmarks.kernels [--quick] [--sweep]``.
+"""Kernels against everything else, on a GPU or a TPU: ``python -m benchmarks.kernels [--quick] [--few] [--sweep]``.
 
 The Gaussian sum of one set and its gradient, by ``implementation="pallas"``, by XLA's blocks, through the matrix where
 it fits, and by KeOps where it is installed with a torch for this GPU. Each result is compared with a float64 oracle
@@ -224,6 +224,7 @@ def results(sizes: tuple[int, ...], rates: dict[str, float]) -> list[dict[str, A
 def main() -> int:
   parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
   parser.add_argument("--quick", action="store_true", help="the smallest size: to see that it runs, nothing is kept")
+  parser.add_argument("--few", action="store_true", help="without the largest size: for a device lent for minutes")
   parser.add_argument("--sweep", action="store_true", help="also measure other tiles, with n = 50,000")
   options = parser.parse_args()
   device = jax.devices()[0]
@@ -236,7 +237,7 @@ def main() -> int:
   print(found)
   found["rates"] = rates()
   print("operations in a second: " + ", ".join(f"{name} {rate:.2e}" for name, rate in found["rates"].items()))
-  found["results"] = results(SIZES[:1] if options.quick else SIZES, found["rates"])
+  found["results"] = results(SIZES[:1] if options.quick else SIZES[:2] if options.few else SIZES, found["rates"])
   if options.sweep:
     found["sweep"] = {}
     for d, gradient in itertools.product(COORDINATES, (False, True)):

@@ -55,7 +55,7 @@ def uniform(n: int, d: int = 3) -> np.ndarray:
 
 def cutoff_of(x: np.ndarray) -> np.float32:
   """Between two distances, so that each point has about so many neighbours."""
-  rows = exact_squared(x, _some(x))
+  rows = exact_squared(x, some_rows(x))
   ordered = np.sort(rows.reshape(-1))
   return np.float32(np.sqrt(ordered[min(len(rows) * NEIGHBOURS, len(ordered) - 1)] * (1 + 1e-6)))
 
@@ -65,13 +65,13 @@ def exact_squared(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
   return np.array([np.square(wide - wide[i]).sum(1) for i in rows])
 
 
-def _some(x: np.ndarray) -> np.ndarray:
+def some_rows(x: np.ndarray) -> np.ndarray:
   return np.linspace(0, len(x) - 1, min(CHECKED, len(x))).astype(int)
 
 
 def check(f: Function, name: str, x: np.ndarray, cutoff: np.float32, gradient: Any, sums: Any) -> None:
   """Of some rows, in float64."""
-  rows = _some(x)
+  rows = some_rows(x)
   squared = exact_squared(x, rows)
   with jax.enable_x64(True):
     c = jnp.float64(cutoff)
@@ -101,12 +101,12 @@ def large(budget_s: float, sizes: tuple[int, ...] = (N, LARGE)) -> list[dict[str
     if n == sizes[0]:
       work |= dict(others(x, cutoff))
     times = medians(work, budget_s)
-    row: dict[str, Any] = {"n": n, "ms": {name: _digits(1e3 * t) for name, t in times.items()}}
+    row: dict[str, Any] = {"n": n, "ms": {name: digits(1e3 * t) for name, t in times.items()}}
     memory: dict[str, float] = {}
     for name, program in compiled.items():
       analysis: Any = program.memory_analysis()
       memory[name] = analysis.temp_size_in_bytes / 2**20
-    rows.append(row | {"MiB": {name: _digits(size) for name, size in memory.items()}})
+    rows.append(row | {"MiB": {name: digits(size) for name, size in memory.items()}})
     print(f"  {rows[-1]}", flush=True)
   return rows
 
@@ -195,7 +195,7 @@ def adversaries(budget_s: float, n: int = ADVERSARIES) -> list[dict[str, Any]]:
     row: dict[str, Any] = {"cloud": name}
     for mode in ("value", "gradient"):
       near, both = times[f"near {mode}"], times[f"all {mode}"]
-      row[mode] = [_digits(1e3 * near), _digits(both / near)]
+      row[mode] = [digits(1e3 * near), digits(both / near)]
     rows.append(row)
     print(f"  {row}", flush=True)
   return rows
@@ -212,7 +212,7 @@ def compilations(n: int = ADVERSARIES) -> list[dict[str, Any]]:
         begin = time.perf_counter()
         jax.jit(wrap(sums)).lower(x, np.float32(0.1)).compile()
         times[name].append(time.perf_counter() - begin)
-    rows.append({"mode": mode} | {name: _digits(statistics.median(t)) for name, t in times.items()})
+    rows.append({"mode": mode} | {name: digits(statistics.median(t)) for name, t in times.items()})
     print(f"  {rows[-1]}", flush=True)
   return rows
 
@@ -243,5 +243,5 @@ def tables(kept: dict[str, Any]) -> list[str]:
   return lines
 
 
-def _digits(number: float) -> float:
+def digits(number: float) -> float:
   return float(f"{number:.3g}")

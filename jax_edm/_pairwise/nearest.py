@@ -107,7 +107,8 @@ def _nearest(
     return search.on_ring(points.with_leaves(arrays), axis_name)
 
   if axis_name is None:
-    squared, indices = _sharding.shard_rows("nearest", of_rows, *points.leaves(), "nd", cut=True, loops=near.pays(points, search.candidates))
+    loops = near.pays(points, search.candidates)
+    squared, indices = _sharding.shard_rows("nearest", of_rows, *points.leaves(), "nd", cut=True, loops=loops)
   else:
     squared, indices = _sharding.ring_map("nearest", on_ring, *points.leaves(), "nd", axis_name)
   return Nearest(squared.astype(result), indices)

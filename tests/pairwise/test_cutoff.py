@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from clouds import clouds
 from jax.sharding import PartitionSpec as P
 from meshes import KINDS, mesh_of, program, put
 from test_memory import temporaries
 
 import definitions
 import oracle
-from clouds import clouds
 from conftest import x64
 from jax_edm import pairwise_logsumexp, pairwise_sum, safe_root
 from jax_edm._pairwise.near import crowd, sums, tiles, visits
@@ -37,7 +37,7 @@ def near_tiles(monkeypatch):
 
 def take(monkeypatch, way):
   least, crowded = WAYS[way]
-  monkeypatch.setattr(sums, "LEAST_PAIRS", least)
+  monkeypatch.setattr(sums, "least_pairs", lambda: least)
   monkeypatch.setattr(crowd, "CROWDED", crowded)
 
 
@@ -301,9 +301,7 @@ def test_the_order_is_a_permutation_into_tiles_of_neighbours(n, rng):
 @pytest.mark.parametrize("half", [True, False])
 def test_every_pair_of_near_tiles_is_visited_once(half, rng, monkeypatch):
   """Over several parts of groups, lists that end within a step, and boxes of no point."""
-  monkeypatch.setattr(visits, "ENTRIES", 12)
-  monkeypatch.setattr(visits, "PAIRS_OF_GROUPS", 3)
-  monkeypatch.setattr(visits, "PAIRS_OF_TILES", 7)
+  monkeypatch.setattr(visits, "steps", lambda: visits.Steps(7, 3, 12))
   k = 64
   low = rng.uniform(size=(k, 2)).astype(np.float32)
   low = low[np.argsort(low[:, 0])]  # groups are apart, too

@@ -14,6 +14,7 @@ from jax_edm import nearest
 from jax_edm._core.edm import choose_form, point_sets
 from jax_edm._pairwise.near import nearest as near
 from jax_edm._pairwise.near import search
+from jax_edm._pairwise.near.tiles import TILE
 from transformations import ALL, Case, check_cases, naive_edm, quick_jit
 
 N = 300
@@ -22,11 +23,10 @@ N = 300
 @pytest.fixture
 def near_tiles(monkeypatch):
   """However few points there are, and however many of them are near; small steps, so that lists have several parts."""
-  monkeypatch.setattr(near, "LEAST_PAIRS", 1)
+  monkeypatch.setattr(near, "least_pairs", lambda: 1)
   monkeypatch.setattr(near, "most_visits", lambda k: np.inf)
-  monkeypatch.setattr(near, "LEAST_PARTS", 2)
   monkeypatch.setattr(search, "GROUP", 2)
-  monkeypatch.setattr(search, "steps", lambda: search.Steps(4, 2, 4, 2))
+  monkeypatch.setattr(search, "steps", lambda: search.Steps(2, 4, 2, 4, 2))
   jax.clear_caches()
   yield
   jax.clear_caches()
@@ -81,53 +81,65 @@ def test_points_that_are_missing_or_not_finite(sets, rng):
     for z in (x, y):
       z[[0, 3, 77]] = bad
       z[120, 1] = bad
-    for masks in ((here, here_y), everything, (np.arange(N) < 4, np.arange(N - 50) < 6), (here & False, here_y & False)):
+    for masks in (
+      (here, here_y),
+      everything,
+      (np.arange(N) < 4, np.arange(N - 50) < 6),
+      (here & False, here_y & False),
+    ):
       agree(by_tiles(x, y, *masks), among_all(x, y, *masks), f"{bad}")
   for z in (x, y):
     z[:-3] = np.nan
   agree(by_tiles(x, y, *everything), among_all(x, y, *everything))
 
 
-def test_equal_points_visit_few_tiles():
-  """The others hold no lower index; without it, all tiles would be visited, because all points tie."""
-  x = jnp.full((2**13, 3), 0.3, jnp.float32)
-  form = choose_form(None, 128, 128, 3)
-  points = point_sets(x, None, None, None, form, jnp.dtype(jnp.float32)).prepared()
-  sets, _ = near.in_groups(points, points.without_infinite_points())
+def visits(points):
+  """Of all rows, for 5 neighbours, in tiles of rows."""
+  sets = prepared(points).without_infinite_points().prepared()
 
   @jax.jit
-  def visits(sets):
+  def count(points):
     with jax.enable_x64(True):
-      return search.search(sets, jnp.arange(4, dtype=jnp.int32), 5, jnp.int32(2**31 - 1)).visits
+      groups, _ = near.in_groups(points)
+      every = jnp.arange(groups.rows.exists.shape[0], dtype=jnp.int32)
+      return search.search(groups, every, 5, jnp.int32(2**31 - 1)).visits
 
-  tiles = 4 * search.GROUP
-  assert tiles <= visits(sets) <= 3 * search.steps().visits * tiles
+  return int(count(sets)) / (len(points) / TILE)
+
+
+def prepared(points):
+  x = jnp.asarray(points, jnp.float32)
+  return point_sets(x, None, None, None, choose_form(None, 128, 128, x.shape[1]), x.dtype).prepared()
+
+
+def test_how_many_tiles_are_visited(rng):
+  """Of a plane about nine; and points that are not finite, or tie in their thousands, spoil nothing."""
+  x = rng.uniform(size=(2**13, 2))
+  alone = visits(x)
+  assert 9 < alone < 18
+  x[[5, 77, 4000]] = [[np.nan, 0], [np.inf, -np.inf], [np.nan, np.nan]]
+  assert visits(x) < 1.05 * alone
+  # The others hold no lower index. Without that, all of the 256 tiles would be visited.
+  assert visits(np.full((2**13, 3), 0.3)) <= 2 * search.steps().visits
 
 
 def test_a_crowded_cloud_takes_all_pairs(rng, monkeypatch):
-  """The search ends early, in the first part; of a batch all members take one way."""
-  monkeypatch.setattr(near, "LEAST_PAIRS", 1)
+  """Six coordinates, where the boxes overlap; the search ends early. Of a batch all members take one way."""
+  monkeypatch.setattr(near, "least_pairs", lambda: 1)
   ways = []
 
   def of_all():
     jax.debug.callback(lambda: ways.append("all"))
     return jnp.zeros((4096, 3)), jnp.zeros((4096, 3), jnp.int32)
 
-  form = choose_form(None, 128, 128, 2)
-
-  @jax.jit
-  @jax.vmap
-  def run(x):
-    points = point_sets(x, None, None, None, form, jnp.dtype(jnp.float32)).prepared()
-    return near.candidates(points, 3, of_all)[1]
-
-  sparse, pairs = rng.uniform(size=(4096, 2)), rng.uniform(size=(2, 2))[rng.integers(0, 2, 4096)]
-  crowded = 1e-9 * rng.normal(size=(4096, 2)) + 1e3 * pairs  # rounds to equal points, and to few others
-  crowded = np.concatenate([pairs[:8], 1 + np.eye(2)[rng.integers(0, 2, 4088)] * rng.uniform(size=(4088, 1))])
-  assert run(sparse[None].astype(np.float32)).any()
-  jax.effects_barrier()
-  assert not ways
-  assert crowded.shape == sparse.shape
+  run = jax.jit(jax.vmap(lambda x: near.candidates(prepared(x), 3, of_all)[1]))
+  crowded = rng.uniform(size=(4096, 6)).astype(np.float32)
+  sparse = crowded * [1, 1, 0, 0, 0, 0]
+  for batch, right in (([sparse], []), ([sparse, sparse], []), ([crowded], ["all"]), ([sparse, crowded], ["all"])):
+    ways.clear()
+    jax.block_until_ready(run(np.stack(batch).astype(np.float32)))
+    jax.effects_barrier()
+    assert ways[:1] == right
 
 
 def energy(x, y=None, method=None):

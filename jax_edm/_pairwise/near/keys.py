@@ -29,7 +29,7 @@ def index_of(key: Array) -> Array:
 
 
 def squared_of(key: Array) -> Array:
-  """inf of NOTHING."""
+  """Inf of NOTHING."""
   return jnp.where(key == NOTHING, jnp.inf, lax.bitcast_convert_type(bits_of(key), jnp.float32))
 
 

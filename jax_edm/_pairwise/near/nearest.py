@@ -20,12 +20,15 @@ from jax_edm._pairwise.near.tiles import TILE
 
 Array = jax.Array
 
-LEAST_PAIRS = 2**25  # of points: below, all pairs take less time
+LEAST_PAIRS, LEAST_PAIRS_ON_GPU = 2**25, 2**31  # of points: below, all pairs take less time
 MOST_COORDINATES = 6  # in more, boxes overlap
 MOST_NEIGHBOURS = 64  # each takes a pass over the candidates
 # Pairs of tiles that are visited for each of all pairs, at most: one takes about so many times as long as of all pairs.
 FOR_A_PAIR, FOR_A_NEIGHBOUR = 8, 1 / 4
-LEAST_PARTS = 16  # of the rows
+
+
+def least_pairs() -> int:
+  return LEAST_PAIRS_ON_GPU if jax.default_backend() == "gpu" else LEAST_PAIRS
 
 
 def pays(points: PointSets, k: int) -> bool:
@@ -33,7 +36,7 @@ def pays(points: PointSets, k: int) -> bool:
   (n, d), m = points.x.shape[-2:], points.y.shape[-2]
   if not known(n, m) or points.form.entries != "difference" or points.x.dtype != np.float32:
     return False
-  return n * m >= LEAST_PAIRS and d <= MOST_COORDINATES and k <= MOST_NEIGHBOURS
+  return n * m >= least_pairs() and d <= MOST_COORDINATES and k <= MOST_NEIGHBOURS
 
 
 def candidates(points: PointSets, k: int, of_all: Callable[[], tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -41,24 +44,23 @@ def candidates(points: PointSets, k: int, of_all: Callable[[], tuple[Array, Arra
 
   Of points that are prepared, of one member of a batch; ``of_all`` finds them among all pairs.
   """
-  exist = [jnp.ones(a.shape[0], bool) if mask is None else mask for a, mask in _with_masks(points)]
   # What is not finite is the neighbour of others only where there is nothing else, and has itself the first of all.
-  finite = points.without_infinite_points()
-  sets, order = in_groups(points, finite)
-  squared, index, crowded = one_by_one(partial(_found, k))(sets)
+  finite = points.without_infinite_points().prepared()
+  assert finite.x_mask is not None
+  assert finite.y_mask is not None
+  lost = ~finite.x_mask if points.x_mask is None else points.x_mask & ~finite.x_mask
+  exists = jnp.ones_like(finite.y_mask) if points.y_mask is None else points.y_mask
+  sets, order = in_groups(finite)
+  squared, indices, crowded = one_by_one(partial(_found, k))(sets)
   crowded = any_of_batch(crowded | (finite.y_mask.sum(dtype=jnp.int32) <= k))
 
   def of_near() -> tuple[Array, Array]:
-    lost = (exist[0] & ~finite.x_mask)[:, None]
-    first = _first(exist[1], _indices(points)[0], k)
+    first = _first(exists, _indices(points)[0], k)
     largest = jnp.finfo(squared.dtype).max
-    return jnp.where(lost, largest, order.points(squared)), jnp.where(lost, first, order.points(index))
+    without = lost[:, None]
+    return jnp.where(without, largest, order.points(squared)), jnp.where(without, first, order.points(indices))
 
   return lax.cond(crowded, of_all, of_near)
-
-
-def _with_masks(points: PointSets) -> list[tuple[Array, Array | None]]:
-  return [(points.x, points.x_mask), (points.y, points.y_mask)]
 
 
 def _indices(points: PointSets) -> tuple[Array, Array]:
@@ -70,17 +72,17 @@ def _indices(points: PointSets) -> tuple[Array, Array]:
   return lax.iota(np.int32, n) + offset, lax.iota(np.int32, m)
 
 
-def in_groups(points: PointSets, finite: PointSets) -> tuple[Sets, tiles.Order]:
-  """In order, and the order of the rows."""
+def in_groups(points: PointSets) -> tuple[Sets, tiles.Order]:
+  """Points that are prepared and finite in order, and the order of the rows."""
   assert points.sides is not None
-  assert finite.x_mask is not None
-  assert finite.y_mask is not None
+  assert points.x_mask is not None
+  assert points.y_mask is not None
   x, y = (side.x for side in points.sides)
   of_rows = tiles.in_order(x)
   of_columns = of_rows if points.all_rows else tiles.in_order(y)
-  own, index = _indices(points)
-  rows = Groups.of(of_rows, x, finite.x_mask, own)
-  columns = Groups.of(of_columns, y, finite.y_mask, index)
+  own, indices = _indices(points)
+  rows = Groups.of(of_rows, x, points.x_mask, own)
+  columns = Groups.of(of_columns, y, points.y_mask, indices)
   return unify_varying_axes(Sets(rows, columns)), of_rows
 
 
@@ -90,7 +92,7 @@ def _found(k: int, sets: Sets) -> tuple[Array, Array, Array]:
   So many groups of rows at a time, from all over the cloud: the first ones already tell how much is near.
   """
   g, s = sets.rows.exists.shape[:2]
-  at_a_time = max(1, min(steps().row_groups, g // LEAST_PARTS))  # these and g are powers of two
+  at_a_time = max(1, min(steps().row_groups, g // steps().parts))  # these and g are powers of two
   parts = g // at_a_time
   of_columns = sets.columns.exists.any(2).sum(dtype=jnp.float32)
 
@@ -113,8 +115,8 @@ def _found(k: int, sets: Sets) -> tuple[Array, Array, Array]:
     found = [jnp.zeros((g, s, TILE, k), dtype) for dtype in (jnp.float32, jnp.int32)]
     start = jnp.zeros((), jnp.int32), found, jnp.zeros((), bool)
     _, found, crowded = lax.while_loop(goes_on, of_part, unify_varying_axes(start, sets.rows.x))
-  squared, index = (a.reshape(-1, TILE, k) for a in found)
-  return squared, index, crowded
+  squared, indices = (a.reshape(-1, TILE, k) for a in found)
+  return squared, indices, crowded
 
 
 def most_visits(k: int) -> float:

@@ -5,7 +5,7 @@ tiles are taken in the order of their keys, and of the tiles of some groups thos
 these are smaller than the key of the last neighbour.
 """
 
-from functools import partial, reduce
+from functools import reduce
 from typing import NamedTuple, Self
 
 import jax
@@ -27,13 +27,14 @@ NO_TILE, NO_INDEX = np.uint32(2**32 - 1), np.int32(2**31 - 1)
 class Steps(NamedTuple):
   """How much is done at a time."""
 
-  row_groups: int  # whose neighbours are found together
+  parts: int  # at least, of all rows
+  row_groups: int  # in a part, at most
   groups: int  # of columns, whose tiles are put in order
   row_tiles: int  # that visit others
   visits: int  # of each of them
 
 
-ON_CPU, ON_GPU = Steps(64, 16, 64, 4), Steps(2**12, 16, 2**12, 8)
+ON_CPU, ON_GPU = Steps(16, 64, 16, 64, 4), Steps(4, 2**12, 32, 2**12, 8)
 
 
 def steps() -> Steps:
@@ -45,14 +46,14 @@ class Groups(NamedTuple):
 
   x: Array  # (g, s, TILE, d)
   exists: Array  # (g, s, TILE)
-  index: Array  # (g, s, TILE), of each point; -1 of those that are not among the columns
+  indices: Array  # (g, s, TILE), of the points; -1 of those that are not among the columns
   boxes: Boxes  # (g, s, d)
   lowest: Array  # (g, s), the lowest index in each tile; of no point, NO_INDEX
 
   @classmethod
-  def of(cls, order: Order, x: Array, exists: Array, index: Array) -> Self:
-    x, exists, index = (order.tiles(a) for a in (x, exists, index))
-    parts = cls(x, exists, index, Boxes.of_tiles(x, exists), jnp.where(exists, index, NO_INDEX).min(1))
+  def of(cls, order: Order, x: Array, exists: Array, indices: Array) -> Self:
+    x, exists, indices = (order.tiles(a) for a in (x, exists, indices))
+    parts = cls(x, exists, indices, Boxes.of_tiles(x, exists), jnp.where(exists, indices, NO_INDEX).min(1))
     return jax.tree.map(lambda a: a.reshape(-1, min(GROUP, a.shape[0]), *a.shape[1:]), parts)
 
   @property
@@ -140,7 +141,7 @@ def _listed(rows: Groups, columns: Groups, groups: Array, found: Found) -> Liste
 
 
 def _visited(rows: Groups, columns: Groups, listed: Listed, found: Found, most: Array) -> Found:
-  """After the visits of a list, a few of each tile of rows at a time; those that are done do not wait for the others."""
+  """After the visits of a list, a few of each tile of rows at a time; those that are done wait for no other."""
   own, others, (b, length) = rows.tiles, columns.tiles, listed.tiles.shape
   at_a_time, visits = min(steps().row_tiles, b), steps().visits
 
@@ -159,7 +160,7 @@ def _visited(rows: Groups, columns: Groups, listed: Listed, found: Found, most: 
       i = lax.dynamic_slice_in_dim(order, step * at_a_time, at_a_time).astype(jnp.int32)
       j = tiles[i]
       there = others.exists[j] & near[i][:, :, None]
-      new = _keys(own.x[i], own.index[i], others.x[j], others.index[j], there)
+      new = _keys(own.x[i], own.indices[i], others.x[j], others.indices[j], there)
       return keys.at[i].set(_smallest(keys[i], new), unique_indices=True, mode="promise_in_bounds")
 
     keys = lax.fori_loop(np.int32(0), (count + at_a_time - 1) // at_a_time, of_some, found.keys)

@@ -23,7 +23,7 @@ from jax_edm._pairwise.reductions import LogSumExp, Reduction, RowMax, ScaledTot
 Array = jax.Array
 Maybe = jax.Array | None
 
-LEAST_PAIRS = 2**23  # of points: below, all pairs take less time than to find those that are near
+LEAST_PAIRS, LEAST_PAIRS_ON_GPU = 2**23, 2**29  # of points: below, all pairs take less time
 MOST_COORDINATES = 6  # in more, boxes overlap
 
 
@@ -51,6 +51,10 @@ class Fixed(NamedTuple):
   substitute: Pair | None
 
 
+def least_pairs() -> int:
+  return LEAST_PAIRS_ON_GPU if jax.default_backend() == "gpu" else LEAST_PAIRS
+
+
 def pays(problem: Problem) -> bool:
   """Whether there are so many points in so few dimensions that it may be worth while to find those that are near.
 
@@ -60,7 +64,7 @@ def pays(problem: Problem) -> bool:
   if problem.squared_cutoff is None or not known(n, m) or problem.form.entries != "difference":
     return False
   of_pairs = any(a is not None and a.shape[0] > 1 and a.shape[1] > 1 for a in problem.args)
-  return n * m >= LEAST_PAIRS and d <= MOST_COORDINATES and not of_pairs
+  return n * m >= least_pairs() and d <= MOST_COORDINATES and not of_pairs
 
 
 def reduce(problem: Problem, reduction: Reduction, of_all: Callable[[], Array]) -> Array:

@@ -21,8 +21,21 @@ from jax_edm._pairwise.near.boxes import Boxes, squared_gap
 from jax_edm._pairwise.rounds import Visit
 
 GROUP = 16  # tiles, of which pairs are chosen
-PAIRS_OF_GROUPS, PAIRS_OF_TILES = 256, 512  # in one step
-ENTRIES = 2**18  # of the matrix of groups at a time
+
+
+class Steps(NamedTuple):
+  """How much is done at a time."""
+
+  pairs_of_tiles: int
+  pairs_of_groups: int
+  entries: int  # of the matrix of groups
+
+
+ON_CPU, ON_GPU = Steps(512, 256, 2**18), Steps(2**14, 2**10, 2**20)
+
+
+def steps() -> Steps:
+  return ON_GPU if jax.default_backend() == "gpu" else ON_CPU
 
 
 @jax.tree_util.register_dataclass
@@ -89,7 +102,7 @@ def sample(guide: Guide, local: Any, travelling: Any, *more_local: Any) -> Any:
 
 def _at_a_time(a: int, b: int) -> int:
   """Pairs of tiles, of groups of so many."""
-  return min(PAIRS_OF_TILES, PAIRS_OF_GROUPS * a * b)
+  return min(steps().pairs_of_tiles, steps().pairs_of_groups * a * b)
 
 
 def _is_shared(leaf: Any) -> bool:
@@ -134,8 +147,9 @@ def _for_each_pair_of_groups(half: bool, guide: Guide, act: Callable[[Pairs, Any
   """``act`` on the pairs of groups that are near, so many at a time."""
   rows, columns = (boxes.grouped(GROUP).joined() for boxes in guide[:2])
   g, h = rows.low.shape[0], columns.low.shape[0]
-  many = max(1, min(g, ENTRIES // h))  # groups of rows at a time
-  length = many * h + -(many * h) % PAIRS_OF_GROUPS
+  at_a_time = steps().pairs_of_groups
+  many = max(1, min(g, steps().entries // h))  # groups of rows at a time
+  length = many * h + -(many * h) % at_a_time
 
   def of_part(part: jax.Array, out: Any) -> Any:
     own = part * many + jnp.arange(many, dtype=jnp.int32)
@@ -146,10 +160,10 @@ def _for_each_pair_of_groups(half: bool, guide: Guide, act: Callable[[Pairs, Any
     count, found = _listed(near.reshape(-1), length)
 
     def of_pairs(at: jax.Array, out: Any) -> Any:
-      places, live = _slice(found, at, PAIRS_OF_GROUPS, count)
+      places, live = _slice(found, at, at_a_time, count)
       return act(Pairs(own[places // h], places % h, live), out)
 
-    return _while_below(count, PAIRS_OF_GROUPS, of_pairs, out)
+    return _while_below(count, at_a_time, of_pairs, out)
 
   return lax.fori_loop(0, -(-g // many), of_part, out)
 

@@ -1,0 +1,129 @@
+"""The nearest points: large clouds, the clouds that are hardest to divide, and what others take for them."""
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.near import ADVERSARIES, COMPILATIONS, LARGE, N, clouds, digits, exact_squared, some_rows, uniform
+from benchmarks.timing import Side, medians
+from jax_edm import nearest
+from jax_edm._pairwise.near import nearest as by_tiles
+
+MANY, ONE, TOLERANCE = 10, 1, 1e-5  # neighbours of each point; of squared distances
+
+Program = Callable[..., Any]
+
+
+def program(k: int, x: np.ndarray, tiles: bool = True) -> Program:
+  """Compiled: as users get it, or always among all pairs."""
+  pays = by_tiles.pays
+  if not tiles:
+    by_tiles.pays = lambda *_: False
+  try:
+    jax.clear_caches()
+    return jax.jit(lambda x: nearest(x, k=k)).lower(x).compile()
+  finally:
+    by_tiles.pays = pays
+
+
+def check(name: str, x: np.ndarray, k: int, found: Any) -> None:
+  """Of some rows, in float64."""
+  rows = some_rows(x)
+  squared = exact_squared(x, rows)
+  squared[np.arange(len(rows)), rows] = np.inf
+  right = np.sort(squared, 1)[:, :k]
+  error = np.abs(np.asarray(found.squared)[rows] - right).max() / right.max() if right.max() else 0.0
+  if not error < TOLERANCE:
+    raise SystemExit(f"{name}: wrong, by {error:.1e} of the largest squared distance. Not timed.")
+
+
+def large(budget_s: float, sizes: tuple[int, ...] = (N, LARGE)) -> list[dict[str, Any]]:
+  """Uniform clouds in space: ms, temporaries, and what others take."""
+  rows = []
+  for n in sizes:
+    x = uniform(n)
+    programs = {f"k={k}": program(k, x) for k in (ONE, MANY)}
+    work: dict[str, Side] = {name: partial(compiled, x) for name, compiled in programs.items()}
+    for name, k in zip(programs, (ONE, MANY), strict=True):
+      check(f"n={n}, {name}", x, k, work[name]())
+    if n == sizes[0]:
+      work["all pairs, k=10"] = partial(program(MANY, x, tiles=False), x)
+    work |= dict(others(x, n == sizes[0]))
+    times = medians(work, budget_s)
+    memory = max(compiled.memory_analysis().temp_size_in_bytes for compiled in programs.values()) / 2**20
+    rows.append({"n": n, "ms": {name: digits(1e3 * t) for name, t in times.items()}, "MiB": digits(memory)})
+    print(f"  {rows[-1]}", flush=True)
+  return rows
+
+
+def others(x: np.ndarray, small: bool) -> Iterator[tuple[str, Side]]:
+  """Trees, made in every call; a point finds itself, so there is one neighbour more."""
+  if importlib.util.find_spec("scipy"):
+    from scipy.spatial import cKDTree
+
+    yield "cKDTree, 2 workers, k=10", lambda: cKDTree(x).query(x, k=MANY + 1, workers=2)
+  if importlib.util.find_spec("jaxkd") and small:
+    import jaxkd
+
+    run = jax.jit(lambda x: jaxkd.build_and_query(x, x, k=MANY + 1))
+    found, mine = np.sort(np.asarray(run(x)[1])[:, 1:], 1), np.sqrt(np.asarray(nearest(x, k=MANY).squared))
+    if not np.allclose(found, mine, rtol=1e-4):
+      raise SystemExit("jaxkd and this package differ. Not timed.")
+    yield "jaxkd, k=10", partial(run, jnp.asarray(x))
+
+
+def adversaries(budget_s: float, n: int = ADVERSARIES) -> list[dict[str, Any]]:
+  """Ms of ten neighbours, and how many times as long it takes among all pairs."""
+  rows = []
+  for name, x, _ in clouds(n):
+    work: dict[str, Side] = {
+      side: partial(program(MANY, x, tiles), x) for side, tiles in (("near", True), ("all", False))
+    }
+    check(name, x, MANY, work["near"]())
+    for a, b in zip(work["near"](), work["all"](), strict=True):
+      if not np.array_equal(a, b):
+        raise SystemExit(f"{name}: near tiles and all pairs differ. Not timed.")
+    times = medians(work, budget_s)
+    rows.append({"cloud": name, "ms": digits(1e3 * times["near"]), "ratio": digits(times["all"] / times["near"])})
+    print(f"  {rows[-1]}", flush=True)
+  return rows
+
+
+def compilations(n: int = ADVERSARIES) -> dict[str, float]:
+  """Seconds to trace and to compile, medians."""
+  x, found = uniform(n), {}
+  for name, tiles in (("near", True), ("all", False)):
+    times = []
+    for _ in range(COMPILATIONS):
+      begin = time.perf_counter()
+      program(MANY, x, tiles)
+      times.append(time.perf_counter() - begin)
+    found[name] = digits(statistics.median(times))
+  print(f"  {found}", flush=True)
+  return found
+
+
+def measure(quick: bool) -> dict[str, Any]:
+  print("\nneighbours of uniform points in space: ms, and MiB of temporaries")
+  found: dict[str, Any] = {"large": large(0.0, (N // 10,)) if quick else large(10.0)}
+  print("\nseconds to trace and compile")
+  found["compilations"] = compilations()
+  print("\nhard clouds, ten neighbours: ms, and how many times as long all pairs take")
+  return found | {"adversaries": adversaries(0.0, 8_000) if quick else adversaries(3.0)}
+
+
+def tables(kept: dict[str, Any]) -> list[str]:
+  names = list(dict.fromkeys(name for row in kept["large"] for name in row["ms"]))
+  lines = [f"| n | {' | '.join(names)} | MiB |", "|" + "---|" * (2 + len(names))]
+  for row in kept["large"]:
+    cells = [f"{row['ms'][name]:,.3g}" if name in row["ms"] else "" for name in names]
+    lines.append(f"| {row['n']:,} | {' | '.join(cells)} | {row['MiB']:.0f} |")
+  lines += ["", "| points | ms | all / near |", "|" + "---|" * 3]
+  return [*lines, *(f"| {row['cloud']} | {row['ms']:.3g} | {row['ratio']:.3g}x |" for row in kept["adversaries"])]

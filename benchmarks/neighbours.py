@@ -3,7 +3,7 @@
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from jax_edm._pairwise.near import nearest as by_tiles
 
 MANY, ONE, TOLERANCE = 10, 1, 1e-5  # neighbours of each point; of squared distances
 
-Program = Callable[..., Any]
+Program = Any  # compiled
 
 
 def program(k: int, x: np.ndarray, tiles: bool = True) -> Program:

@@ -198,11 +198,13 @@ def test_f_sees_no_pair_that_is_farther(rng):
   x[:2] = [[0, 0, 0], [1, 1, 1]]  # nor the first pair, where it is farther
   D = oracle.edm(x)
   f = lambda D, c: jnp.sqrt(c * c - D)  # noqa: E731
-  grad = quick_jit(jax.grad(lambda x, c: pairwise_sum(f, x, args=(c,), diagonal=False, cutoff=c).sum()))(x, 0.4)
+  energy = lambda x, c: pairwise_sum(f, x, args=(c,), diagonal=False, cutoff=c).sum()  # noqa: E731
+  grad, of_cutoff = quick_jit(jax.grad(energy, (0, 1)))(x, 0.4)
   inside = near(D, 0.4)
   slope = np.where(inside, -0.5 / np.sqrt(np.where(inside, 0.16 - D, 1)), 0) * (1 - np.eye(N))
   right = oracle.vjp(slope, x)[0]
   np.testing.assert_allclose(grad, right, atol=1e-3 * np.abs(right).max())
+  np.testing.assert_allclose(of_cutoff, -0.8 * slope.sum(), rtol=1e-3)
   count = quick_jit(lambda x: pairwise_sum(lambda D: D >= 0, x, cutoff=0.4))(x)
   assert count.dtype == jnp.int32
   np.testing.assert_array_equal(count, inside.sum(1))
@@ -296,6 +298,9 @@ def test_the_order_is_a_permutation_into_tiles_of_neighbours(n, rng):
     boxes = Boxes.of_tiles(order.tiles(x), exist)
     sides = np.asarray(boxes.high - boxes.low)[np.asarray(exist).any(1)]
     assert sides.sum(1).mean() < 1.3 * 2 * k**-0.5
+    some = order.tiles(jnp.asarray(rng.random(n) < 0.3))
+    low = np.where(np.asarray(some)[:, :, None], order.tiles(x), np.inf).min(1)
+    np.testing.assert_array_equal(Boxes.of_tiles(order.tiles(x), some).low, low)
 
 
 @pytest.mark.parametrize("half", [True, False])
@@ -369,6 +374,7 @@ def test_devices(kind, options, near_tiles, rng):
   with jax.set_mesh(mesh):
     value, (grad, of_rate) = jax.jit(jax.value_and_grad(loss, (0, 1)))(x, jnp.float32(1))
     moved, _ = program(jax.grad(loss), x, jnp.float32(1))
+    assert "shard_map" in str(jax.make_jaxpr(loss)(x, 1.0))  # groups of rows would wait for each other
   D = oracle.edm(points)
   kernel = np.exp(-D) * near(D, 0.2) * (1 - np.eye(640))
   np.testing.assert_allclose(value, (kernel.sum(1) ** 2).sum(), rtol=64 * EPS)

@@ -24,7 +24,7 @@ LEAST_PAIRS, LEAST_PAIRS_ON_GPU = 2**25, 2**31  # of points: below, all pairs ta
 MOST_COORDINATES = 6  # in more, boxes overlap
 MOST_NEIGHBOURS = 64  # each takes a pass over the candidates
 # Pairs of tiles that are visited for each of all pairs, at most: one takes about so many times as long as of all pairs.
-FOR_A_PAIR, FOR_A_NEIGHBOUR = 8, 1 / 4
+FOR_A_PAIR, FOR_A_NEIGHBOUR = 5, 1 / 4
 
 
 def least_pairs() -> int:

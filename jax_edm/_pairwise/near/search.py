@@ -34,7 +34,7 @@ class Steps(NamedTuple):
   visits: int  # of each of them
 
 
-ON_CPU, ON_GPU = Steps(16, 64, 16, 64, 4), Steps(4, 2**12, 32, 2**12, 8)
+ON_CPU, ON_GPU = Steps(16, 64, 16, 16, 16), Steps(4, 2**12, 32, 2**12, 8)
 
 
 def steps() -> Steps:

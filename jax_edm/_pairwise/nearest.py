@@ -68,8 +68,8 @@ def nearest(
   Derivatives: of the distances, all modes, all orders, through the chosen pairs only, at O(n k d); a choice has none.
   Coincident points have the gradient zero. Distances are ``safe_root(squared)``.
 
-  Cost: in up to 6 coordinates, with ``k`` up to 64, float32 and many points, it follows the neighbours and not the pairs
-  (``docs/streaming.md``), with the same result.
+  Cost: of many points in up to 6 coordinates, with ``k`` up to 64 and float32, it follows the neighbours and not the
+  pairs, with the same result (``docs/streaming.md``).
 
   Memory: ``O(block_size m + n k + (n + m) d)``.
 

@@ -45,20 +45,25 @@ def check(name: str, x: np.ndarray, k: int, found: Any) -> None:
 
 
 def large(budget_s: float, sizes: tuple[int, ...] = (N, LARGE)) -> list[dict[str, Any]]:
-  """Uniform clouds in space: ms, temporaries, and what others take."""
-  rows = []
+  """Uniform clouds in space, sizes interleaved: ms, temporaries, and what others take."""
+  work: dict[tuple[int, str], Side] = {}
+  memory: dict[int, float] = {}
   for n in sizes:
     x = uniform(n)
     programs = {f"k={k}": program(k, x) for k in (ONE, MANY)}
-    work: dict[str, Side] = {name: partial(compiled, x) for name, compiled in programs.items()}
-    for name, k in zip(programs, (ONE, MANY), strict=True):
-      check(f"n={n}, {name}", x, k, work[name]())
+    for (name, compiled), k in zip(programs.items(), (ONE, MANY), strict=True):
+      work[n, name] = partial(compiled, x)
+      check(f"n={n}, {name}", x, k, work[n, name]())
     if n == sizes[0]:
-      work["all pairs, k=10"] = partial(program(MANY, x, tiles=False), x)
-    work |= dict(others(x, n == sizes[0]))
-    times = medians(work, budget_s)
-    memory = max(compiled.memory_analysis().temp_size_in_bytes for compiled in programs.values()) / 2**20
-    rows.append({"n": n, "ms": {name: digits(1e3 * t) for name, t in times.items()}, "MiB": digits(memory)})
+      work[n, "all pairs, k=10"] = partial(program(MANY, x, tiles=False), x)
+    work |= {(n, name): side for name, side in others(x, n == sizes[0])}
+    memory[n] = max(compiled.memory_analysis().temp_size_in_bytes for compiled in programs.values()) / 2**20
+  names = {f"{n}, {name}": (n, name) for n, name in work}
+  times = medians({label: work[key] for label, key in names.items()}, budget_s)
+  rows = []
+  for n in sizes:
+    ms = {name: digits(1e3 * times[label]) for label, (size, name) in names.items() if size == n}
+    rows.append({"n": n, "ms": ms, "MiB": digits(memory[n])})
     print(f"  {rows[-1]}", flush=True)
   return rows
 

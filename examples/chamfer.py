@@ -48,7 +48,7 @@ def main(steps=150, points=(100_000, 80_000)):
   optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps))
 
   @jax.jit
-  def step(motion, state):
+  def step(motion, state, loose, fixed):  # closed over, they would be constants, which XLA sorts while it compiles
     loss, gradient = jax.value_and_grad(lambda motion: chamfer(moved(motion, loose), fixed))(motion)
     updates, state = optimizer.update(gradient, state)
     return optax.apply_updates(motion, updates), state, loss
@@ -57,7 +57,7 @@ def main(steps=150, points=(100_000, 80_000)):
   state, losses = optimizer.init(motion), []
   begin = time.perf_counter()
   for k in range(steps):
-    motion, state, loss = step(motion, state)
+    motion, state, loss = step(motion, state, loose, fixed)
     losses.append(float(loss))
     if k % SHOWN == SHOWN - 1:
       print(f"step {k + 1:>4}, {time.perf_counter() - begin:>5.1f} s: Chamfer distance {losses[-1]:.5f}", flush=True)

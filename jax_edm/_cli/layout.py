@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jax_edm._cli import condensed, tables
+from jax_edm._cli import condensed, doubts, tables
 from jax_edm._cli.condensed import is_condensed
 from jax_edm._cli.errors import UserError, error, unclear
 from jax_edm._cli.tables import Sheet, counts, is_label, is_missing, is_name, is_same, is_text
@@ -35,12 +35,24 @@ def matrix(sheet: Sheet, what: str) -> Table:
   tables.check_no_gaps(sheet, layout.header)
   of_one_point = layout == (True, True) and len(sheet.lines) == sheet.widths[0] == 2
   condensed_form = values.shape[1] == 1 and not of_one_point
+  if condensed_form:
+    _check_condensed(sheet, layout)
   labels = None if condensed_form else _matrix_labels(sheet, layout)
   if sheet.first_row[0] == "" and not any(map(is_text, sheet.first_row)):
     _check_labels_or_distances(sheet, layout, values)
   square = values if of_one_point else condensed.square(sheet.path, values, what)
   _check_decimal_commas(sheet, layout.header)
   return Table(square, labels)
+
+
+def _check_condensed(sheet: Sheet, layout: Layout) -> None:
+  """One column has an entry for each pair; what stands beside it may count, and names nothing."""
+  if layout.index_column:
+    names = sheet.first_column[layout.header :]
+    if wrong := [name for name in names if name == "" or is_text(name)]:
+      got = f"a first column with {wrong[0][:40]!r}"
+      advice = "Delete that column if they are, else write the whole matrix"
+      raise unclear(sheet.path, "these are the entries of all pairs, in order", got, advice)
 
 
 def points(sheet: Sheet, index: bool | None = None) -> Table:
@@ -123,6 +135,9 @@ def _check_columns(sheet: Sheet, short: bool) -> None:
   ]:
     advice = "Delete that column if it is an index, or give it the name of a coordinate"
     raise error(sheet.path, "the columns beside the first must be coordinates", f"one named {wrong[0]!r}", advice)
+  if doubts.is_second_index(sheet, True):
+    advice = "Delete that column if it is an index, or give it the name of a coordinate"
+    raise error(sheet.path, "the columns beside the first must be coordinates", "one named 'X' that counts", advice)
   if len(set(names)) < len(names):
     twice = next(name for k, name in enumerate(names) if name in names[:k])
     advice = "Write one line of names that differ, or none"
@@ -198,7 +213,13 @@ def _check_are_labels(sheet: Sheet, cells: list[str]) -> None:
 
 def _check_decimal_commas(sheet: Sheet, header: bool) -> None:
   """One column of numbers may be two: where a comma is missing, or where two words stand above it."""
-  if max(sheet.widths) > 1 or sheet.decimal != "," or any('"' in line for line in sheet.lines):
+  if max(sheet.widths) > 1 or sheet.decimal != ",":
+    return
+  if any('"' in line for line in sheet.lines[header:]):
+    if doubts.has_thousands(sheet):
+      k = next(k for k, line in enumerate(sheet.lines) if k >= header and "," in line)
+      got = f"{sheet.lines[k][:40]!r} in line {sheet.numbers[k]}"
+      raise unclear(sheet.path, "commas stand before thousands or decimals", got, "Write decimal points, or no commas")
     return
   numbers = [k for k, line in enumerate(sheet.lines) if k >= header and "," not in line and not is_missing(line)]
   doubtful = [0] if header and " " in sheet.lines[0] else [] if header else numbers
@@ -218,10 +239,13 @@ def _has_header(sheet: Sheet) -> bool:
     return True
   labelled = named and bool(names) and (corner != "" or any(map(is_label, sheet.first_column[1:])))
   a_point = is_text(corner) and (counted or _are_whole_above_fractions(sheet, names))
-  if labelled or ((a_point or counts(sheet.first_row)) and len(sheet.lines) > 2):
+  steps = doubts.are_steps(sheet, names if is_text(corner) else sheet.first_row)
+  if labelled or ((a_point or steps or counts(sheet.first_row)) and len(sheet.lines) > 2):
     numbers = [cell for cell in sheet.first_row if not (is_text(cell) or is_missing(cell))]
     of_point = f"write {numbers[0]}.0 for {numbers[0]}" if numbers and not labelled else "write its label"
     raise _unclear_first_line(sheet, f"Delete it if it is a header, or {of_point} if it is a point")
+  if doubts.counts_lines(sheet):
+    raise _unclear_first_line(sheet, "Delete it if it says how many follow, or write decimals if it is a point")
   return _are_names(sheet, names if named and names else sheet.first_row)
 
 

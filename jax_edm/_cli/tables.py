@@ -194,10 +194,10 @@ def is_name(cell: str) -> bool:
 
 def is_same(a: str, b: str) -> bool:
   """Two labels, or two numbers that are equal, such as 1.0 and 1: pandas may write either."""
-  return a == b or (_is_number(a) and _is_number(b) and float(a) == float(b))
+  return a == b or (is_number(a) and is_number(b) and float(a) == float(b))
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
   return NUMBER.fullmatch(cell) is not None and "," not in cell
 
 
@@ -218,7 +218,8 @@ def cells_of(sheet: Sheet, k: int) -> list[str]:
 
 def quotes_first_line(sheet: Sheet) -> bool:
   """Whether the first line is in quotation marks, and numbers below it are not, as R writes names."""
-  first, *rest = (QUOTED.sub(_number_or_nothing, line) for line in sheet.lines)
+  first = QUOTED.sub(_number_or_nothing, sheet.lines[0])
+  rest = (QUOTED.sub("", line) for line in sheet.lines[1:])
   return '"' in sheet.lines[0] and not any(map(str.isalnum, first)) and any(any(map(str.isdigit, r)) for r in rest)
 
 

@@ -33,16 +33,15 @@ def near_tiles(monkeypatch):
 
 
 def both_ways(run, *arrays):
-  """Compiled, by tiles and among all pairs."""
-  by_tiles = quick_jit(lambda *arrays: run(*arrays))
-  by_tiles(*arrays)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(near, "pays", lambda *_: False)
-    jax.clear_caches()
-    among_all = quick_jit(lambda *arrays: run(*arrays))
-    among_all(*arrays)
+  """Compiled for such arrays, by tiles and among all pairs."""
+  compiled = []
+  for pays in (near.pays, lambda *_: False):
+    jax.clear_caches()  # a traced search is kept
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(near, "pays", pays)
+      compiled.append(quick_jit(lambda *arrays: run(*arrays)).lower(*arrays).compile())
   jax.clear_caches()
-  return by_tiles, among_all
+  return compiled
 
 
 def agree(found, right, name=""):
@@ -88,6 +87,8 @@ def test_points_that_are_missing_or_not_finite(sets, rng):
       (here & False, here_y & False),
     ):
       agree(by_tiles(x, y, *masks), among_all(x, y, *masks), f"{bad}")
+  x[7], y[0], x[0] = 1e30, np.nan, np.nan  # a squared distance that overflows is no larger than one of NaN
+  agree(by_tiles(x, y, *everything), among_all(x, y, *everything))
   for z in (x, y):
     z[:-3] = np.nan
   agree(by_tiles(x, y, *everything), among_all(x, y, *everything))
@@ -162,6 +163,37 @@ SLOW = ["jvp", "forward over reverse", "reverse over reverse", "vmap of an HVP",
 def test_transformations(name):
   cases = [Case(energy, shapes, jnp.float32, naive=naive_energy) for shapes in (((40, 3),), ((40, 3), (35, 3)))]
   check_cases(ALL[name], cases)
+
+
+@pytest.mark.usefixtures("near_tiles")
+def test_rows_that_are_missing_have_no_neighbours(rng):
+  """Also in a tile with others; the ranks of all arrays agree."""
+  x, where = rng.uniform(size=(N, 2)).astype(np.float32), np.arange(N) != 5
+  with jax.numpy_rank_promotion("raise"):
+    found = nearest(x, k=3, where=where)
+  np.testing.assert_array_equal(found.indices[5], -1)
+  assert np.isinf(found.squared[5]).all()
+  assert np.isfinite(found.squared[where]).all()
+
+
+def test_when_it_pays(monkeypatch):
+  """Points of both sets are sorted: few of one and many of the other take all pairs, and points without coordinates."""
+
+  def pays(n, m, d=3, k=10):
+    form = choose_form(None, 128, 128, d)
+    x, y = jnp.zeros((n, d), jnp.float32), jnp.zeros((m, d), jnp.float32)
+    return near.pays(point_sets(x, y, None, None, form, x.dtype), k)
+
+  assert pays(6000, 6000)
+  assert not pays(5000, 5000)
+  assert not pays(16, 2_100_000)
+  assert not pays(400_000, 100)
+  assert not pays(6000, 6000, d=7)
+  assert not pays(6000, 6000, k=65)
+  monkeypatch.setattr(near, "least_pairs", lambda: 1)
+  assert not pays(6000, 6000, d=0)
+  assert not pays(6000, 10)
+  assert nearest(jnp.zeros((40, 0)), k=2).indices.shape == (40, 2)
 
 
 @pytest.mark.usefixtures("near_tiles")

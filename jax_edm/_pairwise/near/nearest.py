@@ -36,7 +36,9 @@ def pays(points: PointSets, k: int) -> bool:
   (n, d), m = points.x.shape[-2:], points.y.shape[-2]
   if not known(n, m) or points.form.entries != "difference" or points.x.dtype != np.float32:
     return False
-  return n * m >= least_pairs() and d <= MOST_COORDINATES and k <= MOST_NEIGHBOURS
+  if n * m < least_pairs() * max(1, (n + m) / (2 * min(n, m))) or k >= m:  # all points are sorted, of both sets
+    return False
+  return 1 <= d <= MOST_COORDINATES and k <= MOST_NEIGHBOURS
 
 
 def candidates(points: PointSets, k: int, of_all: Callable[[], tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -48,17 +50,20 @@ def candidates(points: PointSets, k: int, of_all: Callable[[], tuple[Array, Arra
   finite = points.without_infinite_points().prepared()
   assert finite.x_mask is not None
   assert finite.y_mask is not None
-  lost = ~finite.x_mask if points.x_mask is None else points.x_mask & ~finite.x_mask
+  there = jnp.ones_like(finite.x_mask) if points.x_mask is None else points.x_mask
+  lost, missing = (there & ~finite.x_mask)[:, None], ~there[:, None]
   exists = jnp.ones_like(finite.y_mask) if points.y_mask is None else points.y_mask
   sets, order = in_groups(finite)
   squared, indices, crowded = one_by_one(partial(_found, k))(sets)
-  crowded = any_of_batch(crowded | (finite.y_mask.sum(dtype=jnp.int32) <= k))
+  # Nor is there an order of what is not finite and distances that are not.
+  unordered = (squared == jnp.finfo(squared.dtype).max).any() & (exists & ~finite.y_mask).any()
+  crowded = any_of_batch(crowded | unordered | (finite.y_mask.sum(dtype=jnp.int32) <= k))
 
   def of_near() -> tuple[Array, Array]:
-    first = _first(exists, _indices(points)[0], k)
-    largest = jnp.finfo(squared.dtype).max
-    without = lost[:, None]
-    return jnp.where(without, largest, order.points(squared)), jnp.where(without, first, order.points(indices))
+    first, largest = _first(exists, _indices(points)[0], k), jnp.finfo(squared.dtype).max
+    found, distance = order.points(indices), order.points(squared)
+    found, distance = jnp.where(lost, first, found), jnp.where(lost, largest, distance)
+    return jnp.where(missing, jnp.inf, distance), jnp.where(missing, -1, found)
 
   return lax.cond(crowded, of_all, of_near)
 

@@ -129,13 +129,13 @@ def search(sets: Sets, groups: Array, k: int, most: Array) -> Found:
 def _listed(rows: Groups, columns: Groups, groups: Array, found: Found) -> Listed:
   """The tiles of some groups of columns, ``(r, c)``, that may hold a nearer point."""
   (r, s), size = rows.exists.shape[:2], columns.exists.shape[1]
-  tiles = (groups[:, :, None] * size + lax.iota(np.int32, size)).reshape(r, -1)
+  tiles = (groups[:, :, None] * size + lax.iota(np.int32, size)[None, None, :]).reshape(r, -1)
   boxes, lowest = columns.tiles.boxes.taken(tiles), columns.tiles.lowest[tiles][:, None]
   gap = squared_gap(rows.boxes.along(2), boxes.along(1)) * (1 - SLACK)  # (r, s, l)
   key = key_of(gap, jnp.broadcast_to(lowest, gap.shape))
   near = (key < found.last(rows).reshape(r, s, 1)) & (lowest < NO_INDEX)
   listed = Listed(jnp.zeros((), jnp.uint32), jnp.repeat(tiles, s, 0))
-  words = bits_of(key) & ~listed.of_position | lax.iota(np.uint32, tiles.shape[1])
+  words = bits_of(key) & ~listed.of_position | lax.iota(np.uint32, tiles.shape[1])[None, None, :]
   words = lax.sort(jnp.where(near, words, NO_TILE), dimension=2).reshape(listed.tiles.shape)
   return listed._replace(words=jnp.pad(words, ((0, 0), (0, steps().visits)), constant_values=NO_TILE))
 

@@ -96,13 +96,13 @@ def test_points_that_are_missing_or_not_finite(sets, rng):
 
 def visits(points):
   """Of all rows, for 5 neighbours, in tiles of rows."""
-  sets = prepared(points).without_infinite_points().prepared()
+  sets = prepared(points).without_infinite_points()
 
   @jax.jit
   def count(points):
+    groups, _ = near.in_groups(points)
+    every = jnp.arange(groups.rows.exists.shape[0], dtype=jnp.int32)
     with jax.enable_x64(True):
-      groups, _ = near.in_groups(points)
-      every = jnp.arange(groups.rows.exists.shape[0], dtype=jnp.int32)
       return search.search(groups, every, 5, jnp.int32(2**31 - 1)).visits
 
   return int(count(sets)) / (len(points) / TILE)

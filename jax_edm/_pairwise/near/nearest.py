@@ -47,7 +47,7 @@ def candidates(points: PointSets, k: int, of_all: Callable[[], tuple[Array, Arra
   Of points that are prepared, of one member of a batch; ``of_all`` finds them among all pairs.
   """
   # What is not finite is the neighbour of others only where there is nothing else, and has itself the first of all.
-  finite = points.without_infinite_points().prepared()
+  finite = points.without_infinite_points()
   assert finite.x_mask is not None
   assert finite.y_mask is not None
   there = jnp.ones_like(finite.x_mask) if points.x_mask is None else points.x_mask
@@ -78,7 +78,8 @@ def _indices(points: PointSets) -> tuple[Array, Array]:
 
 
 def in_groups(points: PointSets) -> tuple[Sets, tiles.Order]:
-  """Points that are prepared and finite in order, and the order of the rows."""
+  """In order, with the order of the rows; what does not exist is replaced first, so that it spoils nothing."""
+  points = points.prepared()
   assert points.sides is not None
   assert points.x_mask is not None
   assert points.y_mask is not None

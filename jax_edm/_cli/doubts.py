@@ -1,20 +1,20 @@
 """Signs that a line or a column of a table is not what it looks like."""
 
+import re
+
 import numpy as np
 
 from jax_edm._cli import tables
 from jax_edm._cli.tables import Sheet
 
-THOUSANDS = 4  # cells of digits and one comma, before the last three digits
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # or a decimal comma before three digits
 FEWEST_STEPS = 3  # columns whose names may be steps: two numbers always are
 
 
 def counts_lines(sheet: Sheet) -> bool:
-  """The first line says how many lines follow, and perhaps how many columns they have."""
-  cells, below = sheet.first_row, len(sheet.lines) - 1
-  return (
-    below > 1 and cells in ([str(below)], [str(below), str(sheet.widths[1])]) and len(cells) in (1, sheet.widths[1])
-  )
+  """The first line says how many lines follow, and perhaps that they have two columns."""
+  below = len(sheet.lines) - 1
+  return below > 1 and sheet.first_row in ([str(below)], [str(below), "2"])
 
 
 def are_steps(sheet: Sheet, cells: list[str]) -> bool:
@@ -29,18 +29,13 @@ def _grow_evenly(cells: list[str]) -> bool:
   return bool(steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-9))
 
 
-def is_second_index(sheet: Sheet, header: bool) -> bool:
+def is_second_index(sheet: Sheet) -> bool:
   """A column X that counts, beside an index without a name: R reads an index as one, and writes another beside it."""
   if sheet.first_row[:2] != ["", "X"]:
     return False
-  return tables.counts([tables.cells_of(sheet, k)[1] for k in range(header, len(sheet.lines))])
+  return tables.counts([tables.cells_of(sheet, k)[1] for k in range(1, len(sheet.lines))])
 
 
-def has_thousands(sheet: Sheet) -> bool:
-  """A single column with commas before three digits alone: of thousands, as spreadsheets quote them, or of decimals."""
-  cells = [cell for line in sheet.lines for cell in [line.strip('" ')] if "," in cell]
-  groups = [cell.lstrip("-+").split(",") for cell in cells]
-  return bool(groups) and all(
-    len(g) == 2 and g[0].isdigit() and len(g[0]) < THOUSANDS and g[0][0] != "0" and g[1].isdigit() and len(g[1]) == 3
-    for g in groups
-  )
+def have_thousands(lines: list[str]) -> bool:
+  """A single column whose commas may all stand before thousands, as spreadsheets quote them."""
+  return all(THOUSANDS.fullmatch(line.strip('" ')) for line in lines if "," in line)

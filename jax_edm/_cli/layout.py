@@ -135,7 +135,7 @@ def _check_columns(sheet: Sheet, short: bool) -> None:
   ]:
     advice = "Delete that column if it is an index, or give it the name of a coordinate"
     raise error(sheet.path, "the columns beside the first must be coordinates", f"one named {wrong[0]!r}", advice)
-  if doubts.is_second_index(sheet, True):
+  if doubts.is_second_index(sheet):
     advice = "Delete that column if it is an index, or give it the name of a coordinate"
     raise error(sheet.path, "the columns beside the first must be coordinates", "one named 'X' that counts", advice)
   if len(set(names)) < len(names):
@@ -216,7 +216,7 @@ def _check_decimal_commas(sheet: Sheet, header: bool) -> None:
   if max(sheet.widths) > 1 or sheet.decimal != ",":
     return
   if any('"' in line for line in sheet.lines[header:]):
-    if doubts.has_thousands(sheet):
+    if doubts.have_thousands(sheet.lines[header:]):
       k = next(k for k, line in enumerate(sheet.lines) if k >= header and "," in line)
       got = f"{sheet.lines[k][:40]!r} in line {sheet.numbers[k]}"
       raise unclear(sheet.path, "commas stand before thousands or decimals", got, "Write decimal points, or no commas")

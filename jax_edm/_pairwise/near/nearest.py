@@ -55,7 +55,7 @@ def candidates(points: PointSets, k: int, of_all: Callable[[], tuple[Array, Arra
   exists = jnp.ones_like(finite.y_mask) if points.y_mask is None else points.y_mask
   sets, order = in_groups(finite)
   squared, indices, crowded = one_by_one(partial(_found, k))(sets)
-  # Nor is there an order of what is not finite and distances that are not.
+  # All pairs mix points that are not finite, by their index, with those whose squared distance overflows.
   unordered = (squared == jnp.finfo(squared.dtype).max).any() & (exists & ~finite.y_mask).any()
   crowded = any_of_batch(crowded | unordered | (finite.y_mask.sum(dtype=jnp.int32) <= k))
 

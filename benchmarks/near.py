@@ -226,12 +226,18 @@ def measure(quick: bool) -> dict[str, Any]:
   return found | {"adversaries": adversaries(0.0, 4_000) if quick else adversaries(3.0)}
 
 
-def tables(kept: dict[str, Any]) -> list[str]:
-  names = list(dict.fromkeys(name for row in kept["large"] for name in row["ms"]))
+def by_size(rows: list[dict[str, Any]]) -> list[str]:
+  """One line for each number of points: ms of each side, and the most MiB."""
+  names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
   lines = [f"| n | {' | '.join(names)} | MiB |", "|" + "---|" * (2 + len(names))]
-  for row in kept["large"]:
+  for row in rows:
     cells = [f"{row['ms'][name]:,.3g}" if name in row["ms"] else "" for name in names]
     lines.append(f"| {row['n']:,} | {' | '.join(cells)} | {max(row['MiB'].values()):.0f} |")
+  return lines
+
+
+def tables(kept: dict[str, Any]) -> list[str]:
+  lines = by_size(kept["large"])
   lines += [
     "",
     "| points | ms, value | all / near | ms, value and gradient | all / near |",

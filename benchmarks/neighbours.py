@@ -11,7 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.near import ADVERSARIES, COMPILATIONS, LARGE, N, clouds, digits, exact_squared, some_rows, uniform
+from benchmarks.near import (
+  ADVERSARIES,
+  COMPILATIONS,
+  LARGE,
+  N,
+  by_size,
+  clouds,
+  digits,
+  exact_squared,
+  some_rows,
+  uniform,
+)
 from benchmarks.timing import Side, medians
 from jax_edm import nearest
 from jax_edm._pairwise.near import nearest as by_tiles
@@ -47,7 +58,7 @@ def check(name: str, x: np.ndarray, k: int, found: Any) -> None:
 def large(budget_s: float, sizes: tuple[int, ...] = (N, LARGE)) -> list[dict[str, Any]]:
   """Uniform clouds in space, sizes interleaved: ms, temporaries, and what others take."""
   work: dict[tuple[int, str], Side] = {}
-  memory: dict[int, float] = {}
+  memory: dict[int, dict[str, float]] = {}
   for n in sizes:
     x = uniform(n)
     programs = {f"k={k}": program(k, x) for k in (ONE, MANY)}
@@ -57,13 +68,14 @@ def large(budget_s: float, sizes: tuple[int, ...] = (N, LARGE)) -> list[dict[str
     if n == sizes[0]:
       work[n, "all pairs, k=10"] = partial(program(MANY, x, tiles=False), x)
     work |= {(n, name): side for name, side in others(x, n == sizes[0])}
-    memory[n] = max(compiled.memory_analysis().temp_size_in_bytes for compiled in programs.values()) / 2**20
+    bytes_of = {name: compiled.memory_analysis().temp_size_in_bytes for name, compiled in programs.items()}
+    memory[n] = {name: digits(size / 2**20) for name, size in bytes_of.items()}
   names = {f"{n}, {name}": (n, name) for n, name in work}
   times = medians({label: work[key] for label, key in names.items()}, budget_s)
   rows = []
   for n in sizes:
     ms = {name: digits(1e3 * times[label]) for label, (size, name) in names.items() if size == n}
-    rows.append({"n": n, "ms": ms, "MiB": digits(memory[n])})
+    rows.append({"n": n, "ms": ms, "MiB": memory[n]})
     print(f"  {rows[-1]}", flush=True)
   return rows
 
@@ -125,10 +137,5 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def tables(kept: dict[str, Any]) -> list[str]:
-  names = list(dict.fromkeys(name for row in kept["large"] for name in row["ms"]))
-  lines = [f"| n | {' | '.join(names)} | MiB |", "|" + "---|" * (2 + len(names))]
-  for row in kept["large"]:
-    cells = [f"{row['ms'][name]:,.3g}" if name in row["ms"] else "" for name in names]
-    lines.append(f"| {row['n']:,} | {' | '.join(cells)} | {row['MiB']:.0f} |")
-  lines += ["", "| points | ms | all / near |", "|" + "---|" * 3]
+  lines = [*by_size(kept["large"]), "", "| points | ms | all / near |", "|" + "---|" * 3]
   return [*lines, *(f"| {row['cloud']} | {row['ms']:.3g} | {row['ratio']:.3g}x |" for row in kept["adversaries"])]

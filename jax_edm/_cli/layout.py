@@ -32,7 +32,7 @@ def matrix(sheet: Sheet, what: str) -> Table:
   values = tables.read_numbers(_completed(sheet, layout.header) if triangle else sheet, *layout)
   if triangle and np.diag(values).any():  # NaN counts, too: a triangle begins and ends with a 0
     raise tables.ragged(sheet, layout.header, "A triangle must have its diagonal of zeros")
-  tables.check_no_gaps(sheet, layout.header)
+  doubts.check_no_gaps(sheet, layout.header)
   of_one_point = layout == (True, True) and len(sheet.lines) == sheet.widths[0] == 2
   condensed_form = values.shape[1] == 1 and not of_one_point
   if condensed_form:
@@ -41,7 +41,7 @@ def matrix(sheet: Sheet, what: str) -> Table:
   if sheet.first_row[0] == "" and not any(map(is_text, sheet.first_row)):
     _check_labels_or_distances(sheet, layout, values)
   square = values if of_one_point else condensed.square(sheet.path, values, what)
-  _check_decimal_commas(sheet, layout.header)
+  doubts.check_decimal_commas(sheet, layout.header)
   return Table(square, labels)
 
 
@@ -59,17 +59,20 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
   """One row for each point. ``index`` says whether the first column holds labels; ``None``: this is found out."""
   short = _is_short(sheet) and all(map(is_text, sheet.first_row))
   if len(set(sheet.widths[short:])) > 1:
+    if _has_one_name_too_few(sheet) and sheet.widths[0] == 1 and sheet.decimal == ",":
+      got = f"{sheet.first_column[1][:40]!r} in line {sheet.numbers[1]}, below one name for two columns"
+      raise unclear(sheet.path, "the first column holds labels", got, "Write a name above each column")
     raise tables.ragged(sheet, short)
   if index and sheet.widths[-1] == 1:
     raise error("--index", "there must be a coordinate beside the labels", "one column", "Leave it out")
   header = short or _has_header(sheet)
-  _check_decimal_commas(sheet, header)
+  doubts.check_decimal_commas(sheet, header)
   if header:
     _check_columns(sheet, short)
   if index is None:
     index = short or _has_index(sheet, header)
   values = tables.read_numbers(sheet, header, index)
-  tables.check_no_gaps(sheet, header)
+  doubts.check_no_gaps(sheet, header)
   return Table(values, _checked(sheet, sheet.first_column[header:]) if index else None)
 
 
@@ -94,10 +97,11 @@ def _matrix_layout(sheet: Sheet) -> Layout:
   if lines == width:
     if counts(row) and lines > 2 and tables.are_fractions(tables.cells_of(sheet, 1)):
       raise _unclear_first_line(sheet, f"Complete the rows if it is a header, or write {row[0]}.0 for {row[0]}")
+    doubts.check_last_line(sheet)
     labelled = _is_labelled(sheet)
     return Layout(labelled, labelled)
   if (lines == width + 1 or width == lines + 1) and lines > 1:
-    _check_are_labels(sheet, row if lines > width else column)
+    doubts.check_are_labels(sheet, lines > width)
     return Layout(lines > width, width > lines)
   named = row[0].lower() in INDEX_NAMES
   return Layout(named or any(map(is_label, row[1:])), named or any(map(is_label, column[1:])))
@@ -116,6 +120,11 @@ def _completed(sheet: Sheet, header: bool) -> Sheet:
 
 def _is_short(sheet: Sheet) -> bool:
   """Whether the header has no cell above the index, as R's ``write.table`` writes."""
+  column = sheet.first_column[1:]
+  return _has_one_name_too_few(sheet) and all(is_label(cell) or is_missing(cell) or cell.isdigit() for cell in column)
+
+
+def _has_one_name_too_few(sheet: Sheet) -> bool:
   first, *rest = sheet.widths
   quoted = {line.startswith('"') for line in sheet.lines}  # R quotes the names of rows and columns, or neither
   if set(rest) != {first + 1} or len(quoted) != 1:
@@ -123,8 +132,7 @@ def _is_short(sheet: Sheet) -> bool:
   if first > 1 and len(rest) == 1:  # it may be a triangle
     return False
   # One name above two columns, in a file that no title stands above.
-  named = first > 1 or (is_name(sheet.first_row[0]) and (quoted == {True} or " " not in sheet.first_row[0]))
-  return named and all(is_label(cell) or is_missing(cell) or cell.isdigit() for cell in sheet.first_column[1:])
+  return first > 1 or (is_name(sheet.first_row[0]) and (quoted == {True} or " " not in sheet.first_row[0]))
 
 
 def _check_columns(sheet: Sheet, short: bool) -> None:
@@ -203,36 +211,10 @@ def _check_labels_or_distances(sheet: Sheet, layout: Layout, values: np.ndarray)
   raise unclear(sheet.path, "the first row and column are labels", got, advice)
 
 
-def _check_are_labels(sheet: Sheet, cells: list[str]) -> None:
-  """Numbers beside a square matrix may be distances, unless they count it."""
-  numbers = [cell for cell in cells if not (is_label(cell) or is_missing(cell))]
-  if numbers and not counts(cells) and not (len(numbers) < len(cells) and all(map(str.isdigit, numbers))):
-    advice = "Write a letter before each if they are, else add what is missing in the other direction"
-    raise unclear(sheet.path, "a line of its own holds labels", f"{', '.join(cells[:3])}, ...", advice)
-
-
-def _check_decimal_commas(sheet: Sheet, header: bool) -> None:
-  """One column of numbers may be two: where a comma is missing, or where two words stand above it."""
-  if max(sheet.widths) > 1 or sheet.decimal != ",":
-    return
-  if any('"' in line for line in sheet.lines[header:]):
-    if doubts.have_thousands(sheet.lines[header:]):
-      k = next(k for k, line in enumerate(sheet.lines) if k >= header and "," in line)
-      got = f"{sheet.lines[k][:40]!r} in line {sheet.numbers[k]}"
-      raise unclear(sheet.path, "commas stand before thousands or decimals", got, "Write decimal points, or no commas")
-    return
-  numbers = [k for k, line in enumerate(sheet.lines) if k >= header and "," not in line and not is_missing(line)]
-  doubtful = [0] if header and " " in sheet.lines[0] else [] if header else numbers
-  if doubtful:
-    got = f"{sheet.lines[doubtful[0]][:40]!r} in line {sheet.numbers[doubtful[0]]}, and commas in others"
-    advice = "Write sep=, above the table if they separate, else decimals everywhere, and one word above them"
-    raise unclear(sheet.path, "commas separate or stand before decimals", got, advice)
-
-
 def _has_header(sheet: Sheet) -> bool:
   """Whether the first line names the columns; 0, 1, ... may be the columns of a DataFrame, or a point."""
   corner, *names = sheet.first_row
-  if tables.quotes_first_line(sheet):
+  if doubts.quotes_first_line(sheet):
     return True
   named, counted = corner.lower() in INDEX_NAMES, bool(names) and counts(names)
   if named and (counted or any(map(is_name, names))):  # as pandas and R write

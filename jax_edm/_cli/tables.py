@@ -9,7 +9,6 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,7 +25,7 @@ QUOTED = re.compile(r'"[^"]*"')
 PADDED = re.compile(r" *([;,\t]) *")
 SEPARATORS = ";\t ,"  # the most likely one first
 ALONE = "\x1f"  # in no file: every line is one cell
-DECLARED = re.compile(r'"?sep=([;,\t])"?')  # a first line that says what the separator is, as Excel reads it
+DECLARED = re.compile(r'"?sep=([;,\t]|\\t)"?')  # a first line that says what the separator is, as Excel reads it
 BOOLEANS = {"true", "false"}
 NOT_NAMES = {*(word.lower() for word in MISSING), "missing", *BOOLEANS}
 ROWS = "Leave an entry empty, or write NA, where there is none"
@@ -41,6 +40,7 @@ class Lines(NamedTuple):
   path: Path
   lines: list[str]
   numbers: list[int]  # of the lines, in the file
+  around: tuple[int, int]  # what would be the number of a line above the first, and of one below the last
   unquoted: list[str]  # the lines without what stands in quotation marks, but for numbers with decimal commas
   separators: list[str]  # that the file may have
 
@@ -51,6 +51,7 @@ class Sheet(NamedTuple):
   path: Path
   lines: list[str]
   numbers: list[int]
+  around: tuple[int, int]
   separator: str
   decimal: str
   widths: list[int]  # the number of cells of each line
@@ -95,18 +96,33 @@ def _reading(sheet: Sheet, interpret: Callable[[Sheet], T]) -> T | UserError:
 
 
 def _lines(path: Path) -> Lines:
-  numbered = [(k, line.strip(" ")) for k, line in enumerate(re.split(r"\r\n|\r|\n", _text(path)), 1)]
-  numbered = [(k, line) for k, line in numbered if line]
+  every = re.split(r"\r\n|\r|\n", _text(path))
+  numbered = [(k, line.strip(" ")) for k, line in enumerate(every, 1) if line.strip(" ")]
   declared = DECLARED.fullmatch(numbered[0][1]) if numbered else None
   first, second = [line for _, line in [*numbered, (0, ""), (0, "")][:2]]
-  if declared or (first.startswith("# ") and not second.startswith("#")):  # the header of numpy.savetxt
-    numbered = numbered[1:]
+  comment = first.startswith("# ") and not second.startswith("#")  # the header of numpy.savetxt
+  if comment:
+    _check_comment(path, first, second)
+  above = numbered[0][0] if declared or comment else 0
+  numbered = numbered[bool(above) :]
   if not numbered:
     raise _no_numbers(path)
   lines = [line for _, line in numbered]
   unquoted = [QUOTED.sub(_number_or_nothing, line) if '"' in line else line for line in lines]
-  separators = [declared[1]] if declared else _separators(unquoted)
-  return Lines(path, lines, [k for k, _ in numbered], unquoted, separators)
+  separators = [declared[1].replace(r"\t", "\t")] if declared else _separators(unquoted)
+  below = max(numbered[-1][0] + 1, len(every) - (every[-1] == ""))  # one blank line at the end is none
+  return Lines(path, lines, [k for k, _ in numbered], (above, below), unquoted, separators)
+
+
+def _check_comment(path: Path, comment: str, line: str) -> None:
+  """A comment above labelled points may be the first of them."""
+  for separator in SEPARATORS:
+    name, *numbers = (cell.strip() for cell in comment[2:].split(separator))
+    label, *below = (cell.strip() for cell in line.split(separator))
+    of_points = len(numbers) == len(below) > 0 and is_label(name) and is_label(label)
+    if of_points and not any(is_text(cell) or is_missing(cell) for cell in numbers):
+      advice = "Delete it if it is a comment, or its # if it is a point"
+      raise unclear(path, "the first line is a point", repr(comment[:40]), advice)
 
 
 def _number_or_nothing(quoted: re.Match[str]) -> str:
@@ -124,7 +140,7 @@ def _separators(unquoted: list[str]) -> list[str]:
 
 
 def _sheet(text: Lines, separator: str) -> Sheet:
-  path, lines, numbers, unquoted, _ = text
+  path, lines, numbers, around, unquoted, _ = text
   if all(line.endswith(separator) for line in unquoted) and _is_one_too_wide(unquoted, separator):
     lines = [line.removesuffix(separator) for line in lines]
   decimal = "," if separator != "," and _has_decimal_commas(unquoted, separator) else "."
@@ -143,7 +159,7 @@ def _sheet(text: Lines, separator: str) -> Sheet:
   if len(widths) != len(lines):
     got = f"a line break between quotation marks, from line {numbers[len(widths) - 1]} on"
     raise error(path, "every row must be one line", got, "Close the quotation marks, or shorten that label")
-  return Sheet(path, lines, numbers, separator, decimal, widths, first_row, first_column)
+  return Sheet(path, lines, numbers, around, separator, decimal, widths, first_row, first_column)
 
 
 def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:
@@ -201,26 +217,9 @@ def is_number(cell: str) -> bool:
   return NUMBER.fullmatch(cell) is not None and "," not in cell
 
 
-def check_no_gaps(sheet: Sheet, header: bool) -> None:
-  """A blank line in a single column may be an empty entry."""
-  if max(sheet.widths) > 1:
-    return
-  for before, after in pairwise(sheet.numbers[header:]):
-    if after != before + 1:
-      advice = "Write NA there if it is, and delete it if it is not"
-      raise unclear(sheet.path, "a blank line is a missing entry", f"one below line {before}", advice)
-
-
 def cells_of(sheet: Sheet, k: int) -> list[str]:
   """The cells of one line, the first of which is 0; none if there is no such line."""
   return [cell.strip() for cells in _cells(sheet.lines[k : k + 1], sheet.separator) for cell in cells]
-
-
-def quotes_first_line(sheet: Sheet) -> bool:
-  """Whether the first line is in quotation marks, and numbers below it are not, as R writes names."""
-  first = QUOTED.sub(_number_or_nothing, sheet.lines[0])
-  rest = (QUOTED.sub("", line) for line in sheet.lines[1:])
-  return '"' in sheet.lines[0] and not any(map(str.isalnum, first)) and any(any(map(str.isdigit, r)) for r in rest)
 
 
 def quotes_first_column(sheet: Sheet, header: bool) -> bool:

@@ -7,6 +7,7 @@ from test_two_readings import FIRST_LINE, check, condensed, distances, points, s
 from jax_edm._cli import files
 from jax_edm._cli.errors import UserError
 
+NAN = np.nan
 HALVES = [[0.5, 0.6], [1.5, 2.5], [3.0, 4.0]]
 
 
@@ -56,3 +57,61 @@ def test_a_file_of_numpy_with_the_diagonal(tmp_path):
   np.save(tmp_path / "x.npy", np.array([0, 5, 0, 6, 7, 0.0]))
   with pytest.raises(UserError, match="must have no diagonal"):
     files.read_distances(tmp_path / "x.npy", 1)
+
+
+def test_numbers_in_quotation_marks_are_no_names(tmp_path):
+  """A name of a column begins with a letter, also in quotation marks, or is a plain number, or R's corner is there."""
+  x = [[1.5, 2.5], [3, 4]]
+  firsts = ["1,234.50", "1,234,567", "-1,234.50", "$1,234.50", "", "NA", "nan", "?", "50%", "1 234", "Inf", "TRUE"]
+  for first in firsts:
+    for separator in ",\t":
+      text = f'"{first}"{separator}"{first}"\n912.00{separator}100.00\n300.00{separator}400.00\n'
+      check(tmp_path, points, {first: (text, "Got")})
+    check(tmp_path, points, {first: (f'"{first}"\n1.5\n2.5\n', "Got")})
+    check(tmp_path, points, {first: (f'"Doe, John","{first}"\n"Roe, Jane",912.00\n"Poe, Ed",3.5\n', "Got")})
+  cases = {
+    "names with commas": ('"x, m","y, m"\n1.5,2.5\n3,4\n', x),
+    "percentages of R": ('"","0%","50%"\n"a",1.5,2.5\n"b",3,4\n', x, ["a", "b"]),
+    "a name with a number and a comma": ('"","1,2-xylene","y"\n"a",1.5,2.5\n"b",3,4\n', x, ["a", "b"]),
+    "years of R": ('"","2001","2002"\n"a",1.5,2.5\n"b",3,4\n', x, ["a", "b"]),
+    "thousands without a label": ('"","1,234.5"\n"a",1.5\n"b",3\n', FIRST_LINE),
+    "a missing number without a label": ('"","NA"\n"a",1.5\n"b",3\n', FIRST_LINE),
+  }
+  check(tmp_path, points, cases)
+
+
+def test_thousands_in_quotation_marks(tmp_path):
+  """A spreadsheet quotes them; decimal commas are read where one cell shows that they are."""
+  thousands = "whether commas stand before thousands or decimals"
+  cases = {
+    "labels": ('name\tx\ty\na\t"1,234"\t912\nb\t"2,345"\t"1,100"\n', thousands),
+    "semicolons": ('a;"1,234";"5,678"\nb;"2,345";"9,100"\n', f'{thousands}. Got \'a;"1,234";"5,678"\' in line 1'),
+    "negative numbers": ('"-1,234";5\n6;7\n', thousands),
+    "other counts of digits": ('a;"1,234";"5,67"\nb;"2,345";"9,100"\n', [[1.234, 5.67], [2.345, 9.1]], ["a", "b"]),
+    "less than 1": ('"x";"y"\n"1,234";"0,567"\n"2,345";"9,100"\n', [[1.234, 0.567], [2.345, 9.1]]),
+    "quoted labels, of write.csv2": ('"";"x"\n"a, b";1,234\n"c, d";2,345\n', [[1.234], [2.345]], ["a, b", "c, d"]),
+  }
+  check(tmp_path, points, cases)
+  cases = {
+    "labels": ('\tA\tB\tC\nA\t0\t"1,234"\t912\nB\t"1,234"\t0\t"1,100"\nC\t912\t"1,100"\t0\n', thousands),
+    "none": ('0\t"1,234"\t912\n"1,234"\t0\t"1,100"\n912\t"1,100"\t0\n', thousands),
+    "a header": ('"A";"B"\n0;"1,234"\n"1,234";0\n', thousands),
+    "zeros with decimals": ('"A";"B"\n"0,000";"1,234"\n"1,234";"0,000"\n', [[NAN, 1.234], [1.234, NAN]], ["A", "B"]),
+  }
+  check(tmp_path, distances, cases)
+
+
+def test_a_comment_may_be_a_point(tmp_path):
+  comment = f"{FIRST_LINE}. Got '# Alice"
+  cases = {
+    "commas": ("# Alice,0.5,0.6\nBob,1.5,2.5\n", comment),
+    "spaces": ("# Alice 0.5 0.6\nBob 1.5 2.5\n", comment),
+    "decimal commas": ("# Alice;0,5;0,6\nBob;1,5;2,5\n", comment),
+    "a comment with a number": ("# seed 42\n1.5 2.5\n3 4\n", [[1.5, 2.5], [3, 4]]),
+    "names": ("# label,x\nBob,1.5\nEve,3\n", [[1.5], [3]], ["Bob", "Eve"]),
+  }
+  check(tmp_path, points, cases)
+
+
+def test_a_tab_that_is_declared_in_two_characters(tmp_path):
+  check(tmp_path, points, {"sep=": ("sep=\\t\nx\ty\n1,5\t2\n3\t4,5\n", [[1.5, 2], [3, 4.5]])})

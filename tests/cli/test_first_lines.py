@@ -90,10 +90,20 @@ def test_blank_lines_in_one_column(tmp_path):
   cases = {
     "of a missing distance": ("1\n2\n\n3\n\n\n4\n5\n\n6\n", BLANK),
     "with a name": ("d\n1\n\n3\n", BLANK),
-    "above and below": ("\n\nd\n\n5\n6\n7\n\n", THREE),
+    "above a name and below": ("\n\nd\n5\n6\n7\n\n", THREE),
+    "below a name": ("d\n\n\n\n1.5\n2.5\n3.5", f"{BLANK}. Got one below line 1"),
+    "two at the end": ("1.5\n2.5\n3.5\n\n\n", f"{BLANK}. Got one below line 3"),
+    "two at the end, of Windows": ("1.5\r\n2.5\r\n3.5\r\n\r\n ", f"{BLANK}. Got one below line 3"),
+    "above the first number": ("\n1.5\n2.5\n3.5\n", f"{BLANK}. Got one above line 2"),
   }
   check(tmp_path, distances, cases)
-  check(tmp_path, points, {"points": ("1.5\n\n3\n4\n", BLANK), "two columns": ("1.5,2\n\n3,4\n", [[1.5, 2], [3, 4]])})
+  cases = {
+    "points": ("1.5\n\n3\n4\n", BLANK),
+    "below a comment": ("# x\n\n1.5\n2.5\n", BLANK),
+    "below a comment, none": ("# x\n1.5\n2.5\n", [[1.5], [2.5]]),
+    "two columns": ("\n1.5,2\n\n3,4\n\n\n", [[1.5, 2], [3, 4]]),
+  }
+  check(tmp_path, points, cases)
 
 
 @pytest.mark.parametrize("origin", [1_700_000_000_000, 9_007_199_254_740_000, 20_240_101_120_000])

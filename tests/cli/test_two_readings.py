@@ -80,6 +80,16 @@ def test_one_column_with_decimal_commas(tmp_path):
     "an integer index": (pd.Series([5, 25, 7]).to_csv(), [[5], [25], [7]], ["0", "1", "2"]),
     "decimal commas after spaces": ('"x"\n"a" 0,5\n"b" 2,5\n', [[0.5], [2.5]], ["a", "b"]),
     "decimal commas after spaces, unquoted": ("x\na 0,5\nb 2,5\n", SEPARATOR),
+    "fractions beside decimal commas": ("x\n0.5;1,5\n1.5;2,5\n", SEPARATOR),
+    "the same after spaces": (" x\n0.5 1,5\n1.5 2,5\n", SEPARATOR),
+    "the same after tabs": ("x\n0.5\t1,5\n1.5\t2,5\n", SEPARATOR),
+    "negative numbers beside them": ("x\n-1;1,5\n-2;2,5\n", SEPARATOR),
+    "powers of ten beside them": (" x\n1E1 3,0\n1E2 2,0\n", SEPARATOR),
+    "a fraction and a label beside them": ("x\n0.5;1,5\na;2,5\n", SEPARATOR),
+    "one name above two columns": ("x\n0.5 1.5\n2.5 3.5\n", "Got 1 in line 1 and 2 in line 2"),
+    "and decimal commas": ("sep=;\nx\n0,5;1,5\n2,5;3,5\n", "the first column holds labels. Got '0,5' in line 3"),
+    "negative numbers below a name": ("x\n-0,5\n1,25\n", [[-0.5], [1.25]]),
+    "labels of one word and of two": ("x\nSite 1,5\nLong Site 2,6\n", [[5], [6]], ["Site 1", "Long Site 2"]),
   }
   check(tmp_path, points, cases)
   cases = {

@@ -21,11 +21,15 @@ from jax_edm._core.edm import distances, edm
 from jax_edm._core.jacobian import edm_jacobian, edm_jvp, edm_vjp
 from jax_edm._core.matern import matern
 from jax_edm._core.radial import radial
+from jax_edm._mds.bounds import smooth_bounds
 from jax_edm._mds.classical import ClassicalMDS, classical_mds
+from jax_edm._mds.edges import smacof_edges
 from jax_edm._mds.gram import edm_from_gram, embedding_dimension, gram_from_edm, is_edm
+from jax_edm._mds.place import place
 from jax_edm._mds.procrustes import Procrustes, procrustes
 from jax_edm._mds.smacof import SMACOFResult, smacof
 from jax_edm._mds.stress import guttman_inverse, guttman_transform, stress
+from jax_edm._mds.uncertainty import StandardErrors, standard_errors
 from jax_edm._pairwise.api import pairwise_logsumexp, pairwise_sum
 from jax_edm._pairwise.nearest import Nearest, nearest
 
@@ -34,6 +38,7 @@ __all__ = [
   "Nearest",
   "Procrustes",
   "SMACOFResult",
+  "StandardErrors",
   "classical_mds",
   "distances",
   "edm",
@@ -51,11 +56,15 @@ __all__ = [
   "pairwise_logsumexp",
   "pairwise_sum",
   "pdist",
+  "place",
   "procrustes",
   "radial",
   "safe_root",
   "smacof",
+  "smacof_edges",
+  "smooth_bounds",
   "squareform",
+  "standard_errors",
   "stress",
 ]
 __version__ = "0.2.0"

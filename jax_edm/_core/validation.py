@@ -60,15 +60,21 @@ def weights(function: str, weights: Any, name: str, matrix: Any) -> None:
     _symmetric(function, "weights", w, promoted(weights, float), "Use weights + weights.T")
 
 
-def distances(function: str, name: str, matrix: Any, weights: Any = None) -> None:
-  """Values of (squared) distances. Where their weight is not 0: finite, not negative, symmetric, zero diagonal."""
+def distances(function: str, name: str, matrix: Any, weights: Any = None, infinite: bool = False) -> None:
+  """Values of (squared) distances. Where their weight is not 0: finite, not negative, symmetric, zero diagonal.
+
+  Those of upper bounds may be ``infinite``.
+  """
   if not is_concrete(matrix, weights):
     return
   values, dtype = _floating(matrix), promoted(matrix, float)
   if weights is not None:
     values = np.where(np.asarray(weights) != 0, values, 0)
   advice = f"Where {name} is not known, smacof takes weights=, 0 there"
-  _no_entry(function, values, ~np.isfinite(values), f"{name} must be finite", advice)
+  if infinite:
+    _no_entry(function, values, np.isnan(values), f"{name} must not be NaN", "Pass infinity where there is no bound")
+  else:
+    _no_entry(function, values, ~np.isfinite(values), f"{name} must be finite", advice)
   negative = values < -rounding(values, dtype)
   _no_entry(function, values, negative, f"{name} must not be negative", "Set negative entries to 0")
   symmetric_zero_diagonal(function, name, values, dtype)

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jax_edm import _errors
@@ -27,7 +26,8 @@ from jax_edm._core import validation
 from jax_edm._core.batching import compiled
 from jax_edm._core.derivatives import safe_root
 from jax_edm._core.distance import dot
-from jax_edm._mds.forces import Weights, args_of_pairs, half_gradient, half_gradient_by_differences, symmetrized
+from jax_edm._mds import bounds
+from jax_edm._mds.forces import Pairs, half_gradient, half_gradient_by_differences
 from jax_edm._mds.laplacian import apply_root, laplacian_inverse, root_of_inverse, solve_laplacian
 from jax_edm._mds.units import in_units, positive, power_of_two, unit_of
 from jax_edm._pairwise.api import pairwise_sum
@@ -38,7 +38,14 @@ LARGER = 2.0**20  # a square of this is finite, and so is one of its inverse
 
 
 def stress(
-  x: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, squared: bool = False, normalized: bool = False
+  x: ArrayLike,
+  target: ArrayLike | None,
+  *,
+  weights: ArrayLike | None = None,
+  lower: ArrayLike | None = None,
+  upper: ArrayLike | None = None,
+  squared: bool = False,
+  normalized: bool = False,
 ) -> jax.Array:
   r"""How far the distances between points are from target distances.
 
@@ -50,10 +57,13 @@ def stress(
 
   Args:
     x: points, ``(..., n, d)``.
-    target: distances, ``(..., n, n)``; *squared* distances with ``squared=True``.
+    target: distances, ``(..., n, n)``; *squared* distances with ``squared=True``. ``None`` where there are bounds.
     weights: ``(..., n, n)``, symmetric and not negative, or boolean; ``None`` stands for ones. Where a weight is 0 the
       distance is missing: the target there, NaN included, changes nothing. A target of 0 is a distance like any other.
       The diagonal does not count, whatever it is: ``1 / target**2`` may be infinite there.
+    lower, upper: bounds, ``(..., n, n)``, squared ones with ``squared=True``: ``t_ij`` is the distance nearest to that
+      of the points that is not outside, so a pair between its bounds costs nothing. A bound that is ``None`` is the
+      target, or without a target 0 and infinity. An infinite upper bound is none. Their diagonals do not count.
     squared: the s-stress, of squared distances, ``sum_{i<j} w_ij (D_ij - t_ij)^2``. It is smooth everywhere, and large
       distances dominate it.
     normalized: return ``sqrt(sigma / sum_{i<j} w_ij t_ij^2)``, which has no unit: Kruskal's stress-1, with the targets
@@ -63,12 +73,13 @@ def stress(
     ``(...)``, in the square of the unit of the points, or in its fourth power with ``squared``.
 
   Raises:
-    ValueError: the shapes of x, target and weights do not match; outside ``jit`` also a target or weights that are
-      not finite, negative, or not symmetric, or a target whose diagonal is not zero.
-    TypeError: x, target or weights do not hold real numbers.
+    ValueError: the shapes of x, target, bounds and weights do not match; target, lower and upper are all given, or
+      bounds with ``normalized``; outside ``jit`` also a target, bounds or weights that are not finite, negative, or not
+      symmetric, a target whose diagonal is not zero, or a lower bound above its upper one.
+    TypeError: x, target, bounds or weights do not hold real numbers, or there is neither a target nor bounds.
 
-  Derivatives: all modes, all orders, with respect to the points, the targets and the weights. A distance has the
-  derivative zero where the two points coincide.
+  Derivatives: all modes, all orders, with respect to the points, the targets, the bounds and the weights. A distance
+  has the derivative zero where the two points coincide.
   Memory: O(n) in addition to the target and the weights, in every mode.
 
   Example:
@@ -78,9 +89,14 @@ def stress(
     >>> stress(x, target), jax.grad(stress)(x, target).ravel()
     (Array(1., dtype=float32), Array([ 2., -2.,  0.], dtype=float32))
   """
-  check_target("stress", target, weights, x)
-  weights = without_diagonal(weights)
-  return compiled(normalized_stress if normalized else raw_stress, (x, target, weights), "()", bool(squared))
+  check_target("stress", target, weights, x, lower, upper)
+  weights = bounds.without_diagonal(weights)
+  least, largest = bounds.interval(target, lower, upper)
+  if normalized and largest is not None:
+    advice = "Leave out normalized, or the bounds"
+    raise _errors.error("stress", "normalized needs a target", "normalized=True with bounds", advice)
+  measure = normalized_stress if normalized else _stress
+  return compiled(measure, (x, least, largest, weights), "()", bool(squared))
 
 
 def guttman_transform(
@@ -124,7 +140,7 @@ def guttman_transform(
     (True, True)
   """
   check_target("guttman_transform", target, weights, x)
-  weights = without_diagonal(weights)
+  weights = bounds.without_diagonal(weights)
   if inverse is not None:
     validation.square("guttman_transform", "inverse", inverse)
     validation.row_for_each_point("guttman_transform", "inverse", inverse, x)
@@ -164,50 +180,48 @@ def guttman_inverse(weights: ArrayLike) -> jax.Array:
            [-0.25,  0.25]], dtype=float32)
   """
   validation.square("guttman_inverse", "weights", weights, boolean=True)
-  weights = without_diagonal(weights)
+  weights = bounds.without_diagonal(weights)
   validation.weights("guttman_inverse", weights, "weights", weights)
   validation.connected("guttman_inverse", "weights", weights)
   return compiled(laplacian_inverse, (weights,), "(p,q)")
 
 
-def check_target(function: str, target: Any, weights: Any, x: Any = None) -> int:
-  """A matrix of distances, its weights, and the points ``x`` that both belong to; n."""
-  n = validation.square(function, "target", target)
-  validation.weights(function, without_diagonal(weights), "target", target)
-  if x is not None:
-    _errors.points(function, "x", x)
-    validation.row_for_each_point(function, "target", target, x)
-    validation.row_for_each_point(function, "weights", target if weights is None else weights, x)
-  validation.distances(function, "target", target, weights)
-  return n
-
-
-def without_diagonal(weights: Any) -> Any:
-  """The weights with zeros on the diagonal, which may be anything: no point is away from itself."""
-  if not _errors.is_array(weights) or len(weights.shape) < 2 or weights.shape[-1] != weights.shape[-2]:
-    return weights  # None, or refused by the checks
-  array = np if isinstance(weights, np.ndarray) else jnp
-  return array.where(array.eye(weights.shape[-1], dtype=bool), array.zeros((), weights.dtype), weights)
+def check_target(function: str, target: Any, weights: Any, x: Any, lower: Any = None, upper: Any = None) -> None:
+  """A matrix of distances or of their bounds, its weights, and the points ``x`` that they belong to."""
+  bounds.check(function, target, lower, upper, weights)
+  _errors.points(function, "x", x)
+  for name, a in (("target", target), ("lower", lower), ("upper", upper), ("weights", weights)):
+    if a is not None:
+      validation.row_for_each_point(function, name, a, x)
 
 
 # The array functions: x (n, d), t (n, n) and w (n, n) of one member of a batch, in the dtype of the computation. The
 # weights have a zero diagonal.
 
 
-def raw_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool = False) -> jax.Array:
+def raw_stress(x: jax.Array, pairs: Pairs, squared: bool = False) -> jax.Array:
   """The sum over i < j of ``w (r - t)^2``, or of ``w (D - t)^2`` with ``squared``."""
+  args, structure = jax.tree.flatten(pairs.known())
 
-  def term(D: jax.Array, t: jax.Array, *w: jax.Array) -> jax.Array:
-    residual = (D if squared else safe_root(D)) - t
-    return w[0] * residual**2 if w else residual**2
+  def term(D: jax.Array, *args: jax.Array) -> jax.Array:
+    pair = jax.tree.unflatten(structure, args)
+    value = D if squared else safe_root(D)
+    residual = value - pair.target(value)
+    return residual**2 if pair.weights is None else pair.weights * residual**2
 
-  return pairwise_sum(term, x, args=args_of_pairs(t, w)).sum() / 2
+  return pairwise_sum(term, x, args=tuple(args)).sum() / 2
 
 
-def normalized_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool) -> jax.Array:
+def _stress(
+  x: jax.Array, lower: jax.Array, upper: jax.Array | None, w: jax.Array | None, squared: bool
+) -> jax.Array:
+  return raw_stress(x, Pairs(lower, upper, w), squared)
+
+
+def normalized_stress(x: jax.Array, t: jax.Array, _: None, w: jax.Array | None, squared: bool) -> jax.Array:
   """In units that are powers of two, so that no square overflows or vanishes, and no digit changes."""
   power = 2 if squared else 1
-  t = args_of_pairs(t, w)[0]
+  t, _, w = Pairs(t, None, w).known()
   largest = (jnp.abs(t) if w is None else jnp.where(w == 0, 0, jnp.abs(t))).max(initial=0) ** (1 / power)
   of_target, of_points = power_of_two(largest), power_of_two(jnp.abs(x - x.mean(0)).max(initial=0))
   of_target = jnp.where(of_target == 0, of_points, of_target)
@@ -215,39 +229,40 @@ def normalized_stress(x: jax.Array, t: jax.Array, w: Weights, squared: bool) -> 
   of_points = jnp.where(of_points > LARGER * of_target, of_points, of_target)
   if w is not None:
     w = w / unit_of(w)
-  sigma = raw_stress(in_units(x, of_points, 1), in_units(t, of_points, power), w, squared)
+  sigma = raw_stress(in_units(x, of_points, 1), Pairs(in_units(t, of_points, power), None, w), squared)
   scale = ((1 if w is None else w) * in_units(t, of_target, power) ** 2).sum() / 2
   zero_by_zero = (scale == 0) & (sigma == 0)  # a perfect fit
   return in_units(safe_root(sigma / jnp.where(zero_by_zero, 1, scale)), of_target / positive(of_points), power)
 
 
-def guttman_step(x: jax.Array, t: jax.Array, w: Weights, inverse: jax.Array | None) -> jax.Array:
+def guttman_step(x: jax.Array, t: jax.Array, w: jax.Array | None, inverse: jax.Array | None) -> jax.Array:
   """The Guttman transform for the symmetric parts of the target and the weights."""
   unit = unit_of(x - x.mean(0))
   of_weights = jnp.ones((), x.dtype) if w is None else unit_of(w)
-  x, (t, w) = x / unit, symmetrized(t / unit, None if w is None else w / of_weights)
+  x, pairs = x / unit, Pairs(t, None, w).in_units(unit, of_weights).symmetrized()
+  w = pairs.weights
   if w is None:
-    step = half_gradient(x, t, w) / x.shape[0]
+    step = half_gradient(x, pairs) / x.shape[0]
   elif inverse is None:
-    step = refined_step(x, t, w)
+    step = refined_step(x, pairs, w)
   else:
-    f = half_gradient(x, t, w)
+    f = half_gradient(x, pairs)
     step = safe_step(dot(inverse * of_weights, f), f, w)
   return (x - step) * unit
 
 
-def refined_step(x: jax.Array, t: jax.Array, w: jax.Array) -> jax.Array:
+def refined_step(x: jax.Array, pairs: Pairs, w: jax.Array) -> jax.Array:
   """``V^+ F``, by iterative refinement: beside heavy weights the sum of a row loses the light ones, but a step that is
   nearly right leaves no large force between heavy ones. The derivative is that of the last refinement.
   """
-  fixed_x, fixed_t, fixed_w = lax.stop_gradient((x, t, w))
+  fixed_x, fixed_pairs, fixed_w = lax.stop_gradient((x, pairs, w))
   root = root_of_inverse(fixed_w)
 
   def refined(_: Any, s: jax.Array) -> jax.Array:
-    return s + apply_root(root, half_gradient_by_differences(fixed_x, fixed_t, fixed_w, s))
+    return s + apply_root(root, half_gradient_by_differences(fixed_x, fixed_pairs, s))
 
   s = lax.fori_loop(0, REFINEMENTS, refined, jnp.zeros_like(x))
-  return s + solve_laplacian(w, root, half_gradient_by_differences(x, t, w, s))
+  return s + solve_laplacian(w, root, half_gradient_by_differences(x, pairs, s))
 
 
 def safe_step(s: jax.Array, f: jax.Array, w: jax.Array) -> jax.Array:

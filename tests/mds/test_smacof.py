@@ -8,7 +8,7 @@ import pytest
 import oracle
 from benchmarks import points
 from jax_edm import classical_mds, distances, edm, smacof, stress
-from jax_edm._mds.smacof import shortest_path_completion
+from jax_edm._mds.starts import shortest_path_completion
 from mds_problems import EPS, guttman_by_definition, incomplete, stress_by_definition
 
 

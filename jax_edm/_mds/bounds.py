@@ -35,8 +35,8 @@ def smooth_bounds(lower: ArrayLike, upper: ArrayLike) -> Bounds:
     rounding, the bounds contradict each other, and no points have such distances.
 
   Raises:
-    ValueError: lower and upper are not square, or not of one size; outside ``jit`` also values that are NaN, negative or
-      not symmetric, an infinite lower bound, or a lower bound above its upper one. The diagonals do not count.
+    ValueError: lower and upper are not square, or not of one size; outside ``jit`` also values that are NaN, negative
+      or not symmetric, an infinite lower bound, or a lower bound above its upper one. The diagonals do not count.
     TypeError: lower or upper does not hold real numbers.
 
   Derivatives: all modes, of the first order: each bound that results is a sum of some of those that were passed.
@@ -102,7 +102,7 @@ def check(function: str, target: Any, lower: Any, upper: Any, weights: Any) -> i
   if len(given) == 3:
     got, advice = "target, lower and upper", "Leave out the target, or the bound that is the target"
     raise _errors.error(function, "a pair has two bounds, of which the target may be one", got, advice)
-  n = [validation.square(function, name, a) for name, a in given.items()][0]
+  n = next(validation.square(function, name, a) for name, a in given.items())
   first = next(iter(given))
   for name, a in given.items():
     if a.shape[-1] != n:
@@ -123,7 +123,10 @@ def check(function: str, target: Any, lower: Any, upper: Any, weights: Any) -> i
 
 def _check_order(function: str, names: dict[str, Any], weights: Any) -> None:
   """No lower bound is above its upper one."""
-  low, high = ("lower" if names["lower"] is not None else "target"), ("upper" if names["upper"] is not None else "target")
+  low, high = (
+    ("lower" if names["lower"] is not None else "target"),
+    ("upper" if names["upper"] is not None else "target"),
+  )
   if names[low] is None or names[high] is None or not validation.is_concrete(names[low], names[high], weights):
     return
   lower, upper = np.broadcast_arrays(*(np.asarray(names[name], np.float64) for name in (low, high)))

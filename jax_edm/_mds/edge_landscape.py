@@ -19,6 +19,12 @@ class Edges(NamedTuple):
   t: jax.Array
   w: jax.Array
 
+  def known(self) -> "Edges":
+    """Where the weight is 0, whatever stands there: NaN and infinity too, since 0 * NaN is NaN."""
+    # A distance that has a square stays: the derivative with respect to its weight depends on it.
+    missing = (self.w == 0) & ~(jnp.abs(self.t) < float(jnp.finfo(self.t.dtype).max) ** 0.5 / 16)
+    return self._replace(t=jnp.where(missing, 0, self.t))
+
   def degrees(self, n: int) -> jax.Array:
     """The weights of each point, ``(n,)``."""
     return jnp.zeros(n, self.w.dtype).at[self.i].add(self.w).at[self.j].add(self.w)

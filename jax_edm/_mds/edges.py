@@ -40,7 +40,8 @@ def smacof_edges(
   Shapes: ``n`` points; ``m`` measured pairs. One problem; ``jax.vmap`` maps several.
 
   Args:
-    i, j: the points of each pair, ``(m,)`` integers from 0 to n - 1. A pair may be measured several times.
+    i: the first point of each pair, ``(m,)`` integers from 0 to n - 1. A pair may be measured several times.
+    j: the second one.
     target: their *distances*, ``(m,)``.
     n: the number of points.
     dim: the number of coordinates, 1 to n - 1; with fixed points any.
@@ -89,12 +90,12 @@ def smacof_edges(
     (True, True)
   """
   _check(i, j, target, n, dim, weights, fixed, initial, max_steps, tolerance)
-  result, compute = dtypes(*(a for a in (target, weights, initial) if a is not None and a.dtype != bool))
-  t, w, places = (None if a is None else jnp.asarray(with_all_digits(a), compute) for a in (target, weights, initial))
-  i, j = (jnp.asarray(a, jnp.int32) for a in (i, j))
-  w = jnp.ones_like(t) if w is None else w
-  t = jnp.where(w == 0, jnp.where(jnp.isfinite(t), t, 0), t)  # 0 * NaN is NaN
-  edges = Edges(i, j, t, w)
+  given = (target, weights, initial)
+  result, compute = dtypes(*(a for a in given if a is not None and jnp.issubdtype(jnp.result_type(a), jnp.number)))
+  t = jnp.asarray(with_all_digits(target), compute)
+  w = jnp.ones_like(t) if weights is None else jnp.asarray(with_all_digits(weights), compute)
+  places = None if initial is None else jnp.asarray(with_all_digits(initial), compute)
+  edges = Edges(jnp.asarray(i, jnp.int32), jnp.asarray(j, jnp.int32), t, w)
   begin, enough = _start(lax.stop_gradient(edges), n, dim, fixed, None if places is None else lax.stop_gradient(places))
   out = _smacof_edges(edges, begin, enough, fixed, places, tolerance, max_steps)
   return smacof.SMACOFResult(*(a.astype(result) if a.dtype == compute else a for a in out))
@@ -173,7 +174,7 @@ def _no_entry(name: str, values: np.ndarray, wrong: np.ndarray, advice: str) -> 
 
 
 def _check_parts(i: Any, j: Any, target: Any, n: int, dim: int, weights: Any, fixed: Any) -> None:
-  graph = edge_start.shortest_edges(_known(*map(np.asarray, (i, j, target)), weights), n)
+  graph = edge_start.shortest_edges(_known(np.asarray(i), np.asarray(j), np.asarray(target), weights), n)
   weak = edge_start.weakest_part(graph, None if fixed is None else np.asarray(fixed), dim)
   if weak is None:
     return
@@ -213,7 +214,7 @@ def _smacof_edges(
 ) -> smacof.SMACOFResult:
   t, w = edges.t, edges.w
   unit, of_weights = unit_of(jnp.where(w == 0, 0, t)), unit_of(w)
-  edges = Edges(edges.i, edges.j, t / unit, w / of_weights)
+  edges = Edges(edges.i, edges.j, t / unit, w / of_weights).known()
   # Points far from the origin keep their digits.
   centre = begin.mean(0) if fixed is None else lax.stop_gradient(fixing.centre(begin, fixed))
   begin = (begin - centre) / unit

@@ -49,11 +49,13 @@ class Pairs(NamedTuple):
     some = jnp.abs(self.lower) < largest
     some = some if self.upper is None else some & (self.upper >= self.lower)
     missing = (self.weights == 0) & ~some
-    return Pairs(*(None if a is None else jnp.where(missing, 0, a) for a in self[:2]), self.weights)
+    upper = None if self.upper is None else jnp.where(missing, 0, self.upper)
+    return Pairs(jnp.where(missing, 0, self.lower), upper, self.weights)
 
   def symmetrized(self) -> "Pairs":
     """The means of both triangles, so that each of the two has half of the derivative."""
-    return Pairs(*(None if a is None else (a + a.T) / 2 for a in self.known()))
+    mean: Pairs = jax.tree.map(lambda a: (a + a.T) / 2, self.known())
+    return mean
 
   def largest(self) -> jax.Array:
     """The target of each pair that has a weight, or its largest bound that is finite."""

@@ -64,7 +64,7 @@ def _stationary(stress: Stress, structure: Any) -> LinearMap:
 
 def _tangent(stress: Stress, structure: Any, constants: Arrays, _: Arrays, tangents: Tangents) -> Arrays:
   minimum = jax.tree.unflatten(structure, constants)
-  _, measured, fixed, places = minimum
+  _, measured, fixed, _places = minimum
   x = stationary(stress, minimum)
   moved = [jnp.zeros_like(a) if da is None else da for a, da in zip(constants, tangents, strict=True)]
   _, d_measured, _, d_places = jax.tree.unflatten(structure, moved)

@@ -1,4 +1,4 @@
-"""The stress of a matrix of distances as a function of points, some of which may be fixed, and the Guttman transform."""
+"""The stress of a matrix of distances as a function of points, of which some may be fixed; the Guttman transform."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,8 +1,8 @@
 r"""Truncated Newton steps in a trust region: the end of a descent, where Guttman transforms are slow.
 
-Distances that hardly determine the points (a long strip of near neighbours) have a Hessian H whose eigenvalues span many
-decades, and Guttman transforms X - V^+ F(X) then move the points by less and less, for thousands of steps. Here a step p
-minimises the quadratic model of half of the stress,
+Distances that hardly determine the points (a long strip of near neighbours) have a Hessian H whose eigenvalues span
+many decades, and Guttman transforms ``X - V^+ F(X)`` then move the points by less and less, for thousands of steps.
+Here a step p minimises the quadratic model of half of the stress,
 
 .. math:: m(p) = \langle F, p \rangle + \tfrac12 \langle p, H p \rangle, \qquad \langle p, V p \rangle \le \Delta^2,
 
@@ -63,7 +63,7 @@ class Model(NamedTuple):
   pp: jax.Array
   pq: jax.Array
   qq: jax.Array
-  count: jax.Array
+  products: jax.Array  # with the Hessian
   at_boundary: jax.Array
   searching: jax.Array
 
@@ -98,8 +98,9 @@ def newton_step(landscape: Landscape, state: State, tolerance: Any) -> State:
   is_small = jnp.linalg.norm(model.p) <= tolerance * jnp.linalg.norm(x - x.mean(0))
   at_rest = (is_small & ~model.at_boundary) | (hidden & ~better) | ~(promise > 0)
   new, old = (after, stress, f, slope), (x, state.stress, state.forces, state.slope)
-  kept = (jnp.where(better, a, b) for a, b in zip(new, old, strict=True))
-  return State(*kept, state.squares, jnp.where(hidden, grown, shrunk), state.steps + 1, ~at_rest)
+  x, stress, f, slope = (jnp.where(better, a, b) for a, b in zip(new, old, strict=True))
+  radius = jnp.where(hidden, grown, shrunk)
+  return State(x, stress, f, slope, state.squares, radius, state.steps + 1, ~at_rest)
 
 
 def minimise_model(landscape: Landscape, state: State) -> Model:
@@ -124,9 +125,9 @@ def minimise_model(landscape: Landscape, state: State) -> Model:
     pp = jnp.where(leaves, state.radius**2, pp)
     searching = ~leaves & (slope > share**2 * state.slope)
     q = turn * m.q - scaled
-    return Model(m.p + length * m.q, residual, slope, q, pp, pq, qq, m.count + 1, leaves, searching)
+    return Model(m.p + length * m.q, residual, slope, q, pp, pq, qq, m.products + 1, leaves, searching)
 
   zero, slope = jnp.zeros_like(state.slope), state.slope
   none = jnp.zeros_like(state.moving)
   start = Model(jnp.zeros_like(x), f, slope, -landscape.guttman(f), zero, zero, slope, jnp.int32(0), none, state.moving)
-  return lax.while_loop(lambda m: m.searching & (m.count < MAX_SOLVER_STEPS), next_direction, start)
+  return lax.while_loop(lambda m: m.searching & (m.products < MAX_SOLVER_STEPS), next_direction, start)

@@ -1,7 +1,6 @@
 """The search for a minimum of the stress from all starts, and what it needs to be one."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from jax import lax
 from jax_edm._core.distance import Form, Side, dot, squared
 from jax_edm._mds import newton
 from jax_edm._mds.forces import Pairs
-from jax_edm._mds.landscape import DenseLandscape, grounded
+from jax_edm._mds.landscape import DenseLandscape
 from jax_edm._mds.starts import starts
 from jax_edm._pairwise import blocked
 
@@ -143,7 +142,7 @@ def parts(linked: jax.Array) -> jax.Array:
 
 
 def hangs_on_enough(w: jax.Array | None, fixed: jax.Array, dim: int) -> jax.Array:
-  """Whether each part of the free points hangs on as many fixed points as there are coordinates: about fewer it turns."""
+  """Whether each part of the free points hangs on as many fixed ones as there are coordinates: about fewer it turns."""
   if w is None:
     return (fixed.sum() >= dim) | fixed.all()
   linked, free = w != 0, ~fixed

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jax_edm import _errors
@@ -13,7 +12,7 @@ from jax_edm._core import validation
 from jax_edm._core.batching import map_matrices, with_all_digits
 from jax_edm._mds import bounds, fixing, implicit, search, stress
 from jax_edm._mds.forces import Pairs
-from jax_edm._mds.landscape import dense_forces, dense_scales
+from jax_edm._mds.landscape import dense_forces, dense_scales, free_rows
 from jax_edm._mds.units import unit_of
 from jax_edm._typing import ArrayLike
 
@@ -55,8 +54,9 @@ def smacof(
     dim: the number of coordinates, 1 to n - 1; with fixed points any.
     weights: as for :func:`stress`: 0 for a missing distance (a boolean array is enough), and the inverse of its
       variance for any other. The pairs with a weight must connect all points.
-    lower, upper: bounds of the distances, ``(..., n, n)``, as for :func:`stress`: a pair between its bounds costs
-      nothing. A bound that is ``None`` is the target, or without a target 0 and infinity.
+    lower: the least distances, ``(..., n, n)``, as for :func:`stress`: a pair between its bounds costs nothing. A bound
+      that is ``None`` is the target, or without a target 0 and infinity.
+    upper: the largest ones; infinity where there is none.
     fixed: ``(..., n)`` booleans, True for a point that stays where ``initial`` has it (an anchor). Each connected part
       of the other points must have distances to at least ``dim`` of them.
     initial: points to start from, ``(..., n, dim)``. They must span all ``dim`` dimensions, because no step leaves the
@@ -91,8 +91,8 @@ def smacof(
 
   Derivatives: all modes, all orders, of the points and the stress with respect to the target, the bounds, the weights
   and the places of the fixed points, by the implicit function theorem; the start has none. They are those of the
-  minimum: the start must have converged, so pass a small tolerance. Without fixed points they are right for functions of
-  the distances between the points; the points turn no more than they must. There is none where the minimum is not
+  minimum: the start must have converged, so pass a small tolerance. Without fixed points they are right for functions
+  of the distances between the points; the points turn no more than they must. There is none where the minimum is not
   isolated (too few distances to determine the points, or bounds that leave them room), or where the points span fewer
   than ``dim`` dimensions (exact distances of points on a line, with ``dim=2``): what is returned there may be wrong.
   Memory: O(n^2); each step needs O(n) in addition to the target and the weights.
@@ -186,15 +186,18 @@ def _smacof(
     pairs = pairs.in_units(unit, of_weights).symmetrized()
     # Points far from the origin keep their digits.
     given = initial
-    centre = jnp.zeros((dim,), lower.dtype) if fixed is None else lax.stop_gradient(fixing.centre(given, fixed))
+    centre = jnp.zeros((dim,), lower.dtype)
+    if fixed is not None and given is not None:
+      centre = lax.stop_gradient(fixing.centre(given, fixed))
     initial = None if given is None else (given - centre) / unit
-    places = None if fixed is None or initial is None else jnp.where(fixed[:, None], initial, 0)
+    places = None if fixed is None or initial is None else free_rows(initial, ~fixed)
     # Without the barrier XLA transposes the matrices anew in every pass over them.
     constant, start = lax.optimization_barrier(lax.stop_gradient((pairs, initial)))
     found = search.search(constant, fixed, start, key, dim, restarts, limits)
     x = implicit.stationary(MATRIX, implicit.Minimum(found.points, pairs, fixed, places))
     sigma, points = stress.raw_stress(x, pairs) * unit * unit * of_weights, x * unit + centre
-    points = points if fixed is None else jnp.where(fixed[:, None], given, points)
+    if fixed is not None and given is not None:
+      points = jnp.where(fixed[:, None], given, points)
     is_finite = jnp.isfinite(sigma) & jnp.isfinite(points).all()
     return SMACOFResult(points, sigma, found.steps, found.converged & is_finite)
 

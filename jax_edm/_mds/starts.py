@@ -41,7 +41,7 @@ def starts(
   else:  # the targets may be short, and the points spread around the fixed ones
     size, centre = first.std(), first.mean(0)
   random = centre + size * jax.random.normal(key, (restarts - 1, *first.shape), first.dtype)
-  if fixed is not None:
+  if fixed is not None and given is not None:
     random = jnp.where(fixed[:, None], given, random)
   return jnp.concatenate([first[None], random])
 

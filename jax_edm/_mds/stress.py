@@ -61,9 +61,10 @@ def stress(
     weights: ``(..., n, n)``, symmetric and not negative, or boolean; ``None`` stands for ones. Where a weight is 0 the
       distance is missing: the target there, NaN included, changes nothing. A target of 0 is a distance like any other.
       The diagonal does not count, whatever it is: ``1 / target**2`` may be infinite there.
-    lower, upper: bounds, ``(..., n, n)``, squared ones with ``squared=True``: ``t_ij`` is the distance nearest to that
-      of the points that is not outside, so a pair between its bounds costs nothing. A bound that is ``None`` is the
-      target, or without a target 0 and infinity. An infinite upper bound is none. Their diagonals do not count.
+    lower: the least distances that cost nothing, ``(..., n, n)``, squared ones with ``squared=True``: ``t_ij`` is the
+      distance nearest to that of the points that is not outside the bounds. A bound that is ``None`` is the target, or
+      without a target 0 and infinity. The diagonal does not count.
+    upper: the largest ones; infinity where there is none.
     squared: the s-stress, of squared distances, ``sum_{i<j} w_ij (D_ij - t_ij)^2``. It is smooth everywhere, and large
       distances dominate it.
     normalized: return ``sqrt(sigma / sum_{i<j} w_ij t_ij^2)``, which has no unit: Kruskal's stress-1, with the targets
@@ -212,16 +213,16 @@ def raw_stress(x: jax.Array, pairs: Pairs, squared: bool = False) -> jax.Array:
   return pairwise_sum(term, x, args=tuple(args)).sum() / 2
 
 
-def _stress(
-  x: jax.Array, lower: jax.Array, upper: jax.Array | None, w: jax.Array | None, squared: bool
-) -> jax.Array:
+def _stress(x: jax.Array, lower: jax.Array, upper: jax.Array | None, w: jax.Array | None, squared: bool) -> jax.Array:
   return raw_stress(x, Pairs(lower, upper, w), squared)
 
 
-def normalized_stress(x: jax.Array, t: jax.Array, _: None, w: jax.Array | None, squared: bool) -> jax.Array:
+def normalized_stress(
+  x: jax.Array, t: jax.Array, no_upper: None, weights: jax.Array | None, squared: bool
+) -> jax.Array:
   """In units that are powers of two, so that no square overflows or vanishes, and no digit changes."""
   power = 2 if squared else 1
-  t, _, w = Pairs(t, None, w).known()
+  t, _, w = Pairs(t, no_upper, weights).known()
   largest = (jnp.abs(t) if w is None else jnp.where(w == 0, 0, jnp.abs(t))).max(initial=0) ** (1 / power)
   of_target, of_points = power_of_two(largest), power_of_two(jnp.abs(x - x.mean(0)).max(initial=0))
   of_target = jnp.where(of_target == 0, of_points, of_target)

@@ -16,12 +16,14 @@ def random_bounds(rng, n, d=3):
   slack = np.abs(symmetric(rng, n))
   known = np.triu(rng.random((2, n, n)) < 0.3, 1)
   low, high = (k | k.T for k in known)
-  return np.where(low, r / (1 + slack), 0), np.where(high | (np.abs(np.subtract.outer(range(n), range(n))) == 1), r * (1 + slack), np.inf)
+  return np.where(low, r / (1 + slack), 0), np.where(
+    high | (np.abs(np.subtract.outer(range(n), range(n))) == 1), r * (1 + slack), np.inf
+  )
 
 
 def smoothed_by_paths(lower, upper):
-  """Independently: shortest paths in a graph with two copies of each point. Edges within a copy are upper bounds, and an
-  edge from the first to the second has the length -lower: a path between the copies is minus a lower bound.
+  """Independently: shortest paths in a graph with two copies of each point. Edges within a copy are upper bounds, and
+  an edge from the first to the second has the length -lower: a path between the copies is minus a lower bound.
   """
   n = len(lower)
   far = np.full((n, n), np.inf)
@@ -45,7 +47,8 @@ def test_smooth_bounds_are_the_exact_ones(rng):
     for a, b in zip(found, expected, strict=True):
       np.testing.assert_allclose(a / unit, b, atol=64 * EPS * expected[1].max())
       np.testing.assert_allclose(a, run(*found)[0 if a is found[0] else 1], atol=64 * EPS * float(found[1].max()))
-    assert (expected[0] > lower + 1e-3).any() and (expected[1] < upper - 1e-3).any()  # there is something to find
+    assert (expected[0] > lower + 1e-3).any()
+    assert (expected[1] < upper - 1e-3).any()
   batch = jax.vmap(smooth_bounds)(lower[None].astype(np.float32), upper[None].astype(np.float32))
   np.testing.assert_allclose(batch[0][0], expected[0], atol=64 * EPS * expected[1].max())
 
@@ -79,7 +82,7 @@ def test_the_stress_of_bounds(rng):
 @pytest.mark.usefixtures("double_precision")
 def test_derivatives_with_respect_to_bounds(rng):
   """Of a minimum at which some bounds are broken; those that are not have none."""
-  x, t, w = incomplete(rng, 9, 2, noise=0.4, missing=0.1)
+  _x, t, w = incomplete(rng, 9, 2, noise=0.4, missing=0.1)
   lower, upper, c = t * 0.97, t * 1.03, rng.normal(size=(9, 9))
   dl, du, dw = symmetric(rng, 9) * t, symmetric(rng, 9) * t, symmetric(rng, 9) * (w > 0) / 10
   options = {"tolerance": 1e-14, "max_steps": 20_000}
@@ -93,7 +96,9 @@ def test_derivatives_with_respect_to_bounds(rng):
 
   assert abs(check_both_orders(measure, [()], 4e-4)[0]) > 0.1
   r = np.asarray(distances(start.points))
-  gradient = jax.grad(lambda u: smacof(None, 2, lower=lower, upper=u, weights=w, initial=start.points, **options).stress)(upper)
+  gradient = jax.grad(
+    lambda u: smacof(None, 2, lower=lower, upper=u, weights=w, initial=start.points, **options).stress
+  )(upper)
   kept = (r < upper - 1e-6) & ~np.eye(9, dtype=bool)
   np.testing.assert_allclose(gradient[kept], 0, atol=1e-9)
   assert np.abs(gradient).max() > 1e-2
@@ -129,7 +134,7 @@ def test_a_chain_from_intervals(rng):
 
 
 def test_refusals(rng):
-  _, t, w = incomplete(rng, 6, 2)
+  _, t, _w = incomplete(rng, 6, 2)
   wrong = t.copy()
   wrong[1, 2] = wrong[2, 1] = 3 * t.max()
   for error, message, target, options in (

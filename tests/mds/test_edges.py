@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_fixed import cramer_rao
 
 import oracle
 from jax_edm import procrustes, smacof, smacof_edges
 from jax_edm._mds import edge_start
 from mds_problems import EPS, check_both_orders
-from test_fixed import cramer_rao
 
 
 def near_pairs(seed, n, reach, noise=0.0, anchors=5, d=2):
@@ -17,7 +17,7 @@ def near_pairs(seed, n, reach, noise=0.0, anchors=5, d=2):
   rng = np.random.default_rng(seed)
   x = rng.random((n, d))
   D = oracle.distances(x)
-  i, j = np.nonzero(np.triu(D < reach, 1))
+  i, j = np.nonzero(np.triu(reach > D, 1))
   order = rng.permutation(len(i))
   i, j = i[order], j[order]
   t = D[i, j] * (1 + noise * rng.normal(size=len(i)))
@@ -34,7 +34,7 @@ def as_matrix(n, i, j, values):
 @pytest.mark.slow
 def test_it_agrees_with_the_matrix():
   """Noise, weights and anchors; without anchors the distances agree; inside jit too. What is fixed stays."""
-  x, i, j, t, fixed, places = near_pairs(0, 60, 0.45, 0.05)
+  _x, i, j, t, fixed, places = near_pairs(0, 60, 0.45, 0.05)
   w = np.random.default_rng(1).random(len(t)) + 0.5
   t, w, places = (a.astype(np.float32) for a in (t, w, places))
   matrices = as_matrix(60, i, j, t).astype(np.float32), as_matrix(60, i, j, w).astype(np.float32)
@@ -42,7 +42,8 @@ def test_it_agrees_with_the_matrix():
     dense = smacof(matrices[0], 2, weights=matrices[1], tolerance=1e-7, **given)
     fit = jax.jit(lambda t, w, given=given: smacof_edges(i, j, t, 60, 2, weights=w, tolerance=1e-7, **given))
     for found in (smacof_edges(i, j, t, 60, 2, weights=w, tolerance=1e-7, **given), fit(t, w)):
-      assert bool(found.converged) and bool(dense.converged)
+      assert bool(found.converged)
+      assert bool(dense.converged)
       np.testing.assert_allclose(found.stress, dense.stress, rtol=1e-4)
       points = found.points if given else procrustes(found.points, dense.points).aligned
       np.testing.assert_allclose(points, dense.points, atol=1e-3)
@@ -70,8 +71,8 @@ def test_three_thousand_points_agree_with_the_matrix_and_with_the_cramer_rao_bou
 @pytest.mark.slow
 @pytest.mark.usefixtures("double_precision")
 def test_derivatives(rng):
-  """Of the points and the stress, with respect to places, distances and weights, at both orders; and without anchors."""
-  x, i, j, t, fixed, places = near_pairs(3, 25, 0.6, 0.05)
+  """Of the points and the stress, with respect to places, distances, weights, at both orders; without anchors too."""
+  _x, i, j, t, fixed, places = near_pairs(3, 25, 0.6, 0.05)
   c, dp, w = rng.normal(size=(25, 2)), rng.normal(size=(25, 2)), 1 + rng.random(len(t))
   dt, dw = rng.normal(size=len(t)) * t, rng.normal(size=len(t)) / 10
   options = {"tolerance": 1e-14, "max_steps": 1000}
@@ -110,7 +111,7 @@ def test_pairs_that_do_not_count_and_that_count_twice():
 
 
 def test_the_start_is_near(rng):
-  """From paths to anchors, and from paths to landmarks; a given row is where it is; paths take the shorter of two edges."""
+  """From paths to anchors or to landmarks; a given row is where it is; paths take the shorter of two edges."""
   x, i, j, t, fixed, places = near_pairs(5, 800, 0.1, anchors=20)
   edges = edge_start.Edges(i, j, t)
   start, enough = edge_start.start(edges, 800, 2, fixed, places)
@@ -132,7 +133,7 @@ def test_the_start_is_near(rng):
 
 
 def test_refusals():
-  x, i, j, t, fixed, places = near_pairs(6, 12, 0.9)
+  x, i, j, t, fixed, _places = near_pairs(6, 12, 0.9)
   good = {"i": i, "j": j, "target": t, "n": 12, "dim": 2}
   apart = (i < 6) == (j < 6)
   for error, message, changed in (
@@ -145,7 +146,11 @@ def test_refusals():
     (ValueError, "dim must be at least 1 and at most n - 1", {"dim": 12}),
     (ValueError, r"initial must have the shape \(n, dim\)", {"initial": x[:5]}),
     (ValueError, "fixed points need places", {"fixed": fixed}),
-    (ValueError, "the pairs must connect all points. Got a separate part", {"i": i[apart], "j": j[apart], "target": t[apart]}),
+    (
+      ValueError,
+      "the pairs must connect all points. Got a separate part",
+      {"i": i[apart], "j": j[apart], "target": t[apart]},
+    ),
     (ValueError, "at least 2 fixed ones", {"fixed": np.arange(12) < 1, "initial": x}),
     (ValueError, "max_steps must be at least 1", {"max_steps": 0}),
   ):

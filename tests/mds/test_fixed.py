@@ -23,7 +23,7 @@ def localisation(seed, sensors=500, anchors=20, reach=0.2, noise=0.05):
   x = rng.random((sensors, 2))
   D = oracle.distances(x)
   error = np.triu(noise * rng.normal(size=D.shape), 1)
-  known = (D < reach) & ~np.eye(sensors, dtype=bool)
+  known = (reach > D) & ~np.eye(sensors, dtype=bool)
   return x, D * (1 + error + error.T), known, np.arange(sensors) < anchors
 
 
@@ -43,7 +43,7 @@ def cramer_rao(x, known, fixed, deviation):
 
 @pytest.mark.slow
 def test_sensors_are_where_the_cramer_rao_bound_lets_them_be():
-  """Weights from the distances of a first fit: those from noisy distances are too large for those that are too short."""
+  """Weights from the distances of a first fit: those from noisy distances are too large where these are too short."""
   ratios = []
   fit = jax.jit(lambda t, w, fixed, places: smacof(t, 2, weights=w, fixed=fixed, initial=places))
   for seed in range(2):
@@ -63,7 +63,9 @@ def test_sensors_are_where_the_cramer_rao_bound_lets_them_be():
 def test_exact_distances_give_the_free_points(rng):
   """Wherever the origin is, from random starts too; what is fixed stays to the last digit."""
   x, t, w, fixed, places = anchored(rng, 14, 2, 4)
-  fit = jax.jit(lambda t, places: smacof(t, 2, weights=w, fixed=fixed, initial=places, key=jax.random.key(0), restarts=4))
+  fit = jax.jit(
+    lambda t, places: smacof(t, 2, weights=w, fixed=fixed, initial=places, key=jax.random.key(0), restarts=4)
+  )
   for offset, unit in ((0, 1.0), (1000, 1.0), (0, 2.0**-60), (0, 2.0**60)):
     given = ((places + offset) * unit).astype(np.float32)
     found = fit((t * unit).astype(np.float32), given)
@@ -87,7 +89,9 @@ def test_the_result_is_a_minimum_and_a_row_that_is_given_is_the_start(rng):
   assert np.abs(force[fixed]).max() > 1e-3
   upper = np.triu(np.ones((10, 10), bool), 1)
   np.testing.assert_allclose(found.stress, (w * (oracle.distances(y) - t) ** 2)[upper].sum(), rtol=1e-9)
-  one = smacof(t, 2, weights=w, fixed=fixed, initial=np.where(np.isnan(places), x, places) + 0, max_steps=1, tolerance=0.0)
+  one = smacof(
+    t, 2, weights=w, fixed=fixed, initial=np.where(np.isnan(places), x, places) + 0, max_steps=1, tolerance=0.0
+  )
   V = np.diag(w.sum(1)) - w
   r = oracle.distances(x) + np.eye(10)
   force = ((w * (1 - t / r))[..., None] * (x[:, None] - x)).sum(1)
@@ -99,7 +103,7 @@ def test_the_result_is_a_minimum_and_a_row_that_is_given_is_the_start(rng):
 @pytest.mark.usefixtures("double_precision")
 def test_derivatives_with_respect_to_places_targets_and_weights(rng):
   """By central differences of solutions: to 1e-5 of the largest, at both orders, with noise in the anchors."""
-  x, t, w, fixed, places = anchored(rng, 12, 2, 4, noise=0.1)
+  _x, t, w, fixed, places = anchored(rng, 12, 2, 4, noise=0.1)
   places[:4] += 0.05 * rng.normal(size=(4, 2))
   c, dp = rng.normal(size=(12, 2)), rng.normal(size=(12, 2))
   dt, dw = symmetric(rng, 12) * t, symmetric(rng, 12) * (w > 0) / 10
@@ -166,7 +170,11 @@ def test_refusals(rng):
     (ValueError, "fixed points need places. Got fixed without initial", {"fixed": fixed}),
     (ValueError, "fixed must have one entry for each point", {"fixed": fixed[:5], "initial": places}),
     (TypeError, "fixed must be boolean", {"fixed": fixed.astype(int), "initial": places}),
-    (ValueError, "initial must be finite where points are fixed. Got other numbers for point 1", {"fixed": fixed, "initial": holes}),
+    (
+      ValueError,
+      "initial must be finite where points are fixed. Got other numbers for point 1",
+      {"fixed": fixed, "initial": holes},
+    ),
   ):
     with pytest.raises(error, match=message):
       smacof(t, 2, weights=w, **options)

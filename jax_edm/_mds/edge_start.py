@@ -50,8 +50,8 @@ def start(
 def shortest_edges(edges: Edges, n: int) -> csr_array:
   """Both directions; the shortest of several edges between two points, of which a sparse matrix would be the sum."""
   i, j = np.concatenate([edges.i, edges.j]), np.concatenate([edges.j, edges.i])
-  # A zero is no edge for SciPy.
-  t = np.maximum(np.concatenate([edges.t, edges.t]), np.finfo(float).tiny)
+  # A zero is no edge for SciPy, and NaN no length.
+  t = np.fmax(np.concatenate([edges.t, edges.t]), np.finfo(float).tiny)
   order = np.lexsort((t, j, i))
   i, j, t = i[order], j[order], t[order]
   first = np.ones(len(i), bool)
@@ -133,7 +133,8 @@ def laterated(t: np.ndarray, p: np.ndarray) -> np.ndarray:
 def solved(a: np.ndarray, w: np.ndarray, terms: np.ndarray) -> np.ndarray:
   """``(A'WA)^{-1}`` of the sum of terms, damped where A'WA is nearly singular."""
   normal = np.einsum("nki,nk,nkj->nij", a, w, a)
-  scale = np.einsum("nii->n", normal) + np.finfo(float).tiny
+  scale = np.einsum("nii->n", normal)
+  scale = np.where(scale > 0, scale, 1)
   normal = normal + (DAMPING * scale)[:, None, None] * np.eye(a.shape[-1])
   return np.linalg.solve(normal, terms.sum(1)[..., None])[..., 0]
 

@@ -103,7 +103,9 @@ def test_pairs_that_do_not_count_and_that_count_twice():
     found = fit(broken, w)
     assert bool(found.converged)
     np.testing.assert_allclose(found.points, x, atol=2**10 * EPS)
-  assert not bool(fit(broken, np.ones_like(t)).converged)
+  for wrong in (np.nan, -1.0, np.inf):
+    broken[3] = wrong
+    assert not bool(fit(broken, np.ones_like(t)).converged)
   assert not bool(fit(t, np.where((i == 29) | (j == 29), 0, 1).astype(np.float32)).converged)
   twice = [np.concatenate(a) for a in ((i, j), (j, i), (t, t * 1.1))]
   once = smacof_edges(i, j, t * 1.05, 30, 2, fixed=fixed, initial=places)

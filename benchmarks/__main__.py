@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import accounting, accuracy, dense, models, near, neighbours, points, streamed, versions
+from benchmarks import accounting, accuracy, dense, maps, models, near, neighbours, points, streamed, versions
 from benchmarks.case import Case
 from benchmarks.losses import by_hand
 from benchmarks.table import RESULTS, kept, kept_models, kept_part, models_tables, table
@@ -170,6 +170,10 @@ def measure_part(part: str, options: argparse.Namespace, other: ModuleType | Non
   if part == "points" and not options.only:
     print("\nn=20, d=2: problems of 100 that are recovered, of whose 190 pairs so many are deleted")
     found["recovered"] = points.recovered(100 if not options.quick else 10)
+    print("  and of seeds that were not used before")
+    found["recovered, other seeds"] = points.recovered(100 if not options.quick else 10, points.OTHER_SEEDS)
+    print("\nanchors, edge lists, and a strip that hardly determines its points")
+    found["maps"] = maps.measured(options.quick)
     print("\nthe airports of the main job, free in space")
     found["airports"] = points.airports(2500 if not options.quick else 10)
   return found

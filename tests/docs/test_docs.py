@@ -16,6 +16,7 @@ import jax_edm
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()]
+LONG = {"maps.md"}  # documents whose blocks compile many programs
 FOUND = [module.name for module in pkgutil.walk_packages(jax_edm.__path__, "jax_edm.")]
 MODULES = ["jax_edm", *sorted(name for name in FOUND if not name.endswith("__main__"))]
 # A block that cannot run in a test has the line `<!-- no-test -->` before it.
@@ -56,7 +57,11 @@ def test_tables_are_whole(path):
       assert re.fullmatch(r"\|[-|]+\|", after), line
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+  "path",
+  [pytest.param(path, marks=pytest.mark.slow) if path.name in LONG else path for path in DOCUMENTS],
+  ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_python_blocks_run(path, x64_restored, tmp_path, monkeypatch):
   text = path.read_text(encoding="utf-8")
   found = len(BLOCK.findall(text))

@@ -15,9 +15,10 @@ METHODS = ("gradient", "smacof", "classical")
 # The options that a method has beside those of all methods.
 OPTIONS = {
   "gradient": ("weights", "restarts", "max_steps"),
-  "smacof": ("weights", "restarts", "max_steps", "tolerance"),
+  "smacof": ("weights", "lower", "upper", "anchors", "restarts", "max_steps", "tolerance"),
   "classical": (),
 }
+OF_MATRICES = ("weights", "lower", "upper", "restarts")  # that edge lists do not have
 FEWEST_STEPS = 50  # of the gradient method: one call of each of its two stages
 
 DESCRIPTION = """\
@@ -29,6 +30,7 @@ positions. Writes points.csv and map.png, and takes less than a minute on two co
 EPILOG = """\
 examples:
   {prog} fit distances.csv --dim 2                    points.csv and fit.png in the folder fit
+  {prog} fit distances.csv --dim 2 --anchors known.csv
   {prog} edm points.csv --output distances.npy --distances
   {prog} fit --help                                   all options of a command
 """
@@ -37,8 +39,37 @@ examples:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
   options = _parser().parse_args(arguments)
   if options.command == "fit":
-    _check_method(options)
+    _check_fit(options)
   return options
+
+
+def _check_fit(options: argparse.Namespace) -> None:
+  """There are distances or bounds, and the method can do what is asked."""
+  from jax_edm._cli import edges  # here, because `--help` needs none of it
+
+  bounds = options.lower or options.upper
+  missing = [
+    name for name, there in (("DISTANCES", options.file or bounds), ("--dim", options.dim is not None)) if not there
+  ]
+  if missing:
+    options.parser.error(f"the following arguments are required: {', '.join(missing)}")
+  if options.file and options.lower and options.upper:
+    got, advice = "DISTANCES, --lower and --upper", "Leave out DISTANCES, or the bound that the distances are"
+    raise error("DISTANCES", "a pair has two bounds, of which DISTANCES may be one", got, advice)
+  are_edges = options.file is not None and edges.is_edge_list(options.file)
+  for name in OF_MATRICES if are_edges else ():
+    if getattr(options, name) is not None:
+      advice = f"Leave out --{name}"
+      raise error(f"--{name}", "it needs a matrix of distances", f"the edge list {options.file}", advice)
+  for name in ("lower", "upper", "weights"):
+    if (file := getattr(options, name)) is not None and edges.is_edge_list(file):
+      raise error(f"--{name}", "it must be a matrix", f"the edge list {file}", "Write it as the distances are written")
+  if options.method is None:
+    options.method = "smacof" if are_edges or bounds or options.anchors else "gradient"
+  if are_edges and options.method != "smacof":
+    got = f"--method {options.method}"
+    raise error(options.file, "an edge list needs --method smacof", got, "Leave out --method")
+  _check_method(options)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,25 +103,39 @@ def _parser() -> _Parser:
 
 
 def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
-  text = """Recovers points from your own distances. Writes points.csv, the points along their principal axes, and
+  text = """Recovers points from your own distances. Writes points.csv, the points along their principal
+    axes or in the coordinates of anchors, and
     fit.png, a picture of them beside the spectrum and the Shepard diagram."""
-  fit = commands.add_parser("fit", help="points from your own distances", description=text, allow_abbrev=False)
-  fit.set_defaults(command="fit")
+  usage = """%(prog)s DISTANCES --dim DIM [options]
+       %(prog)s --lower FILE --upper FILE --dim DIM [options]"""
+  about = "points from your own distances"
+  fit = commands.add_parser("fit", help=about, description=text, usage=usage, allow_abbrev=False)
+  fit.set_defaults(command="fit", parser=fit)
   text = """a square matrix, a triangle of it, or its condensed form as one column, .npy or .csv, as NumPy, pandas, R
     and spreadsheets write them, with or without labels of rows and columns. NaN, NA or an empty entry: not measured;
-    one of the two entries of a pair is enough"""
-  fit.add_argument("file", metavar="DISTANCES", type=_path, help=text)
-  fit.add_argument("--dim", type=_whole, required=True, help="number of coordinates to recover")
-  fit.add_argument("--squared", action="store_true", help="the entries are squared distances")
+    one of the two entries of a pair is enough. Or an edge list, for what is too large for a matrix: .csv with the
+    columns i, j, distance and perhaps weight, and a line for each measured pair, of which i and j are the labels"""
+  fit.add_argument("file", metavar="DISTANCES", type=_path, nargs="?", help=text)
+  fit.add_argument("--dim", type=_whole, help="number of coordinates to recover")
+  fit.add_argument("--squared", action="store_true", help="the distances, and bounds of them, are squared")
   text = """weights of the distances, a matrix like DISTANCES; 0: not measured. The best weight is the inverse of the
     variance"""
   fit.add_argument("--weights", metavar="FILE", type=_path, help=text)
+  text = """bounds of the distances, matrices like DISTANCES; NaN, NA or an empty entry: no bound. A bound without a
+    file is DISTANCES, which may be left out"""
+  fit.add_argument("--lower", metavar="FILE", type=_path, help=text)
+  fit.add_argument("--upper", metavar="FILE", type=_path, help="as --lower; inf: no bound")
+  text = """points whose positions are known, and in whose coordinates the others are written: the label and the
+    coordinates of each, or without labels one row for each point, empty where the position is not known"""
+  fit.add_argument("--anchors", metavar="FILE", type=_path, help=text)
   text = """gradient: descent from random positions; smacof: majorization from classical MDS and random positions;
-    classical: classical MDS, in closed form, of all distances (default: gradient)"""
-  fit.add_argument("--method", choices=METHODS, default="gradient", help=text)
+    classical: classical MDS, in closed form, of all distances (default: gradient, or smacof with bounds, anchors or an
+    edge list, which the others cannot use)"""
+  fit.add_argument("--method", choices=METHODS, help=text)
   text = "number of starts, of which the best counts (default: 1 to 16, more for fewer points)"
   fit.add_argument("--restarts", type=_positive, metavar="K", help=text)
-  text = "steps from each start, at most (default: smacof 3000, gradient 600 to 7200, more for fewer points)"
+  text = """steps from each start, at most (default: smacof 3000, 200 of an edge list; gradient 600 to 7200, more for
+    fewer points)"""
   fit.add_argument("--max-steps", type=_positive, metavar="N", help=text)
   text = "smacof stops where a step moves the points by less, relative to their spread (default: 1e-6)"
   fit.add_argument("--tolerance", type=_tolerance, metavar="T", help=text)
@@ -123,7 +168,7 @@ def _add_edm(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _check_method(options: argparse.Namespace) -> None:
   """The options that were given are those of the method."""
-  for name in ("weights", "restarts", "max_steps", "tolerance"):
+  for name in OPTIONS["smacof"]:  # which has them all
     if getattr(options, name) is not None and name not in OPTIONS[options.method]:
       takers = " or ".join(method for method, names in OPTIONS.items() if name in names)
       option = f"--{name.replace('_', '-')}"

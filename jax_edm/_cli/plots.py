@@ -5,13 +5,20 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from jax_edm._cli import report
+from jax_edm._cli.anchors import Anchors
+from jax_edm._cli.edges import Edges
 from jax_edm._cli.files import Distances
+from jax_edm._cli.pairs import Pairs
 
 DRAWN_PAIRS = 20_000  # in the Shepard diagram
 DRAWN_EIGENVALUES = 12
+DRAWN_LINES = 5_000  # up to so many pairs of an edge list are drawn between the points
+SCALE = {1: 1.95996, 2: 2.44775}  # deviations that hold 95 % of a normal distribution in so many dimensions
+ELLIPSE_CORNERS = 61
 NUMBERED_POINTS = 40  # up to so many points get their label, or their number
 LABEL_WIDTH = 24  # characters of a label are shown
 EXAGGERATION = 20  # of the errors in the map
@@ -21,35 +28,89 @@ ALL = ((WESTMOST, 300), (-20, 75))
 CONTIGUOUS = ((234, 294), (24, 50))
 
 
-def draw_fit(points: np.ndarray, distances: Distances, file: Path, metadata: dict[str, str]) -> None:
-  """The points along their first two axes, the spectrum, and the Shepard diagram: fitted over measured distances."""
-  eigenvalues = report.spectrum(points, distances.values)
-  fitted, measured = report.pairs(points, distances.values)
+def draw_fit(
+  points: np.ndarray,
+  known: Distances | Edges,
+  file: Path,
+  metadata: dict[str, str],
+  covariance: np.ndarray | None = None,
+) -> None:
+  """The points along two axes, the spectrum or the residuals, and the Shepard diagram: fitted over measured distances.
+
+  ``covariance``, ``(n, dim, dim)``, draws an ellipse around each point.
+  """
   figure = Figure(figsize=(16, 5.4), layout="constrained")
   left, middle, right = figure.subplots(1, 3, width_ratios=(1.2, 0.8, 1))
-  _draw_points(left, points, distances.labels)
-  _draw_spectrum(middle, eigenvalues[:DRAWN_EIGENVALUES], points.shape[1])
-  _draw_shepard(right, fitted, measured)
+  pairs = known.pairs
+  fitted = pairs.fitted(points)
+  _draw_points(left, points, known.labels, known.anchors)
+  if isinstance(known, Edges):
+    _draw_pairs(left, _flat(points, known.anchors), pairs)
+    _draw_residuals(middle, fitted - pairs.values)
+  else:
+    _draw_spectrum(middle, report.spectrum(points, known.values)[:DRAWN_EIGENVALUES], points.shape[1])
+  if covariance is not None:
+    _draw_ellipses(left, _flat(points, known.anchors), covariance)
+  if isinstance(known, Edges) or known.bounds is None:
+    _draw_shepard(right, fitted, pairs.values)
+  else:
+    _draw_bounds(right, fitted, *(bound[pairs.i, pairs.j] for bound in known.bounds))
   for axes in (left, middle, right):
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
-  if distances.unit != 1:
-    figure.suptitle(f"lengths in units of {distances.unit:g}")
+  if left.get_legend_handles_labels()[0]:
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3, frameon=False)  # below, where no points are
+  if known.unit != 1:
+    figure.suptitle(f"lengths in units of {known.unit:g}")
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Glyph .* missing from")  # of labels in scripts that the font does not have
     figure.savefig(file, dpi=150, metadata=metadata)
 
 
-def _draw_points(axes: Axes, points: np.ndarray, labels: list[str] | None) -> None:
-  n, dim = points.shape
-  flat = points[:, :2] if dim > 1 else np.pad(points, ((0, 0), (0, 1)))
-  axes.scatter(flat[:, 0], flat[:, 1], s=np.clip(4000 / n, 2, 40), color="C0", linewidths=0)
+def _flat(points: np.ndarray, anchors: Anchors | None) -> np.ndarray:
+  """The two coordinates that are drawn, in the coordinates of the anchors."""
+  points = points if anchors is None else points + anchors.centre
+  return points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
+
+
+def _draw_points(axes: Axes, points: np.ndarray, labels: list[str] | None, anchors: Anchors | None = None) -> None:
+  n, flat = len(points), _flat(points, anchors)
+  size, fixed = np.clip(4000 / n, 2, 40), np.zeros(n, bool) if anchors is None else anchors.fixed
+  axes.scatter(flat[~fixed, 0], flat[~fixed, 1], s=size, color="C0", linewidths=0, rasterized=n > NUMBERED_POINTS)
+  if anchors is not None:
+    size = 2 * max(size, 4)
+    x, y = flat[fixed].T
+    axes.scatter(x, y, s=size, color="C1", marker="^", linewidths=0, zorder=3, label="anchor")
   for k, point in enumerate(flat if n <= NUMBERED_POINTS else []):
     name = labels[k][:LABEL_WIDTH] if labels else str(k + 1)
     text = axes.annotate(name, point, (4, 4), textcoords="offset points", fontsize=8, parse_math=False)
     text.set_in_layout(False)  # a long label must not make the axes small
-  axes.set(title=f"{n:,} recovered points", xlabel="first principal axis", ylabel="second principal axis")
+  names = ("first principal axis", "second principal axis") if anchors is None else ("x1", "x2")
+  axes.set(title=f"{n - fixed.sum():,} recovered points", xlabel=names[0], ylabel=names[1])
   axes.set_aspect("equal", "datalim")
+  axes.ticklabel_format(useOffset=False, scilimits=(-4, 8))  # coordinates of anchors may be far from 0
+  axes.locator_params(axis="x", nbins=6)
+
+
+def _draw_pairs(axes: Axes, flat: np.ndarray, pairs: Pairs) -> None:
+  if len(pairs.i) <= DRAWN_LINES:
+    lines = np.stack([flat[pairs.i], flat[pairs.j]], 1)
+    axes.add_collection(LineCollection(list(lines), colors="0.8", linewidths=0.6, zorder=0.6, label="measured"))
+
+
+def _draw_ellipses(axes: Axes, flat: np.ndarray, covariance: np.ndarray) -> None:
+  dim = min(covariance.shape[1], 2)
+  values, axes_of = np.linalg.eigh(covariance[:, :dim, :dim])
+  radii = SCALE[dim] * np.sqrt(np.maximum(values, 0))
+  turn = np.linspace(0, 2 * np.pi, ELLIPSE_CORNERS)
+  circle = np.stack([np.cos(turn), np.sin(turn)][:dim], 1)
+  outline = np.einsum("nij,nj,cj->nci", axes_of, radii, circle)
+  outline = np.pad(outline, ((0, 0), (0, 0), (0, 2 - dim))) + flat[:, None]
+  known = radii.any(1)  # an anchor has none
+  text = "95 % confidence"
+  axes.add_collection(
+    LineCollection(list(outline[known]), colors="C0", linewidths=0.7, alpha=0.7, zorder=1, label=text)
+  )
 
 
 def _draw_spectrum(axes: Axes, eigenvalues: np.ndarray, dim: int) -> None:
@@ -60,13 +121,41 @@ def _draw_spectrum(axes: Axes, eigenvalues: np.ndarray, dim: int) -> None:
   axes.set_xticks(numbers)
 
 
+def _draw_residuals(axes: Axes, residuals: np.ndarray) -> None:
+  axes.hist(residuals, bins=60, color="C0", log=True)  # a few large ones should be seen
+  axes.axvline(0, color="0.4", linewidth=0.8)
+  axes.set(title="Residuals", xlabel="fitted less measured distance", ylabel="pairs")
+
+
 def _draw_shepard(axes: Axes, fitted: np.ndarray, measured: np.ndarray) -> None:
-  some = np.random.default_rng(0).permutation(len(measured))[:DRAWN_PAIRS]
+  some = _some(len(measured))
   axes.plot([0, measured.max()], [0, measured.max()], color="0.6", linewidth=1, zorder=0)
   size = np.clip(40_000 / len(some), 2, 20)
   axes.scatter(measured[some], fitted[some], s=size, color="C3", alpha=0.5, linewidths=0, rasterized=True)
-  shown = "" if len(some) == len(measured) else f", {len(some):,} of {len(measured):,} pairs"
-  axes.set(title=f"Shepard diagram{shown}", xlabel="measured distance", ylabel="distance of the recovered points")
+  _name_shepard(axes, "Shepard diagram", "measured distance", len(some), len(measured))
+
+
+def _draw_bounds(axes: Axes, fitted: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
+  """Each pair as a line from its lower to its upper bound, and its fitted distance on the diagonal."""
+  some = _some(len(fitted))
+  fitted, lower, upper = fitted[some], lower[some], upper[some]
+  most = 1.05 * max(fitted.max(), lower.max(), upper[np.isfinite(upper)].max(initial=0))
+  axes.plot([0, most], [0, most], color="0.6", linewidth=1, zorder=0)
+  width = float(np.clip(300 / len(some), 0.1, 1.5))
+  axes.hlines(fitted, lower, np.minimum(upper, most), color="C0", linewidth=width, alpha=0.6, rasterized=True)
+  axes.scatter(
+    fitted, fitted, s=np.clip(40_000 / len(some), 2, 20), color="C3", linewidths=0, rasterized=True, zorder=3
+  )
+  _name_shepard(axes, "Bounds", "from the lower to the upper bound", len(some), len(fitted))
+
+
+def _some(count: int) -> np.ndarray:
+  return np.random.default_rng(0).permutation(count)[:DRAWN_PAIRS]
+
+
+def _name_shepard(axes: Axes, title: str, x: str, drawn: int, count: int) -> None:
+  shown = "" if drawn == count else f", {drawn:,} of {count:,} pairs"
+  axes.set(title=f"{title}{shown}", xlabel=x, ylabel="distance of the recovered points")
   axes.set_aspect("equal", "datalim")
 
 

@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_edm._cli.descent import root_mean_square
+from jax_edm._cli.pairs import Pairs
 from jax_edm._core.edm import edm
 from jax_edm._mds.classical import classical_mds
 
 CHECKED = 12  # points in the gradient check
 
 
-def stress(points: np.ndarray, measured: np.ndarray, weights: np.ndarray | None = None) -> float:
+def stress(points: np.ndarray, known: Pairs | np.ndarray) -> float:
   """Root mean square of the residuals, relative to that of the distances; float64."""
-  fitted, targets = pairs(points, measured)
-  w = None if weights is None else weights[_measured_pairs(measured)]
+  pairs = _pairs(known)
+  fitted, targets, w = pairs.fitted(points), pairs.values, pairs.weights
   return float(np.sqrt(np.average((fitted - targets) ** 2, weights=w) / np.average(targets**2, weights=w)))
 
 
@@ -26,14 +27,9 @@ def spectrum(points: np.ndarray, measured: np.ndarray) -> np.ndarray:
   return np.asarray(classical_mds(jnp.asarray(D), 1).eigenvalues, np.float64) * unit**2 / len(D)
 
 
-def pairs(points: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Fitted and measured distance of each measured pair."""
-  i, j = _measured_pairs(measured)
-  return np.linalg.norm(points[i] - points[j], axis=1), measured[i, j]
-
-
-def _measured_pairs(measured: np.ndarray) -> tuple[np.ndarray, ...]:
-  return np.nonzero(np.triu(~np.isnan(measured)))
+def _pairs(known: Pairs | np.ndarray) -> Pairs:
+  """The pairs, or those of a matrix with NaN where a distance is missing."""
+  return known if isinstance(known, Pairs) else Pairs.of(known)
 
 
 def gradient_check(points: np.ndarray) -> str:
@@ -53,6 +49,8 @@ def line(label: str, text: str) -> str:
   return f"{label:<15} {text}"
 
 
-def about_pairs(measured: np.ndarray) -> str:
-  n, count = len(measured), np.count_nonzero(~np.isnan(measured)) // 2
-  return f"from {count:,} of their {n * (n - 1) // 2:,} distances ({2 * count / (n * (n - 1)):.0%})"
+def about_pairs(known: Pairs | np.ndarray, what: str = "") -> str:
+  pairs = _pairs(known)
+  count, most = len(pairs.i), pairs.n * (pairs.n - 1) // 2
+  percent = 100 * count / most
+  return f"from {what}{count:,} of their {most:,} distances ({percent:{'.0f' if percent >= 1 else '.1g'}}%)"

@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -47,8 +48,7 @@ def placed(small: bool) -> list[dict[str, Any]]:
     t = np.sqrt(np.square(x[:, None] - anchors).sum(-1)).astype(np.float32)
     w = jnp.asarray(1 + random.random(t.shape), jnp.float32) if weighted else None
     run = jax.jit(lambda t, p, w: jax_edm.place(t, p, weights=w))
-    on_device = jnp.asarray(t), jnp.asarray(anchors, jnp.float32)
-    found, seconds = timed(lambda run=run, a=on_device, w=w: run(*a, w))
+    found, seconds = timed(partial(run, jnp.asarray(t), jnp.asarray(anchors, jnp.float32), w))
     error = float(np.abs(np.asarray(found) - x).max())
     if error > 1e-5:
       raise ValueError(f"place is wrong by {error}")

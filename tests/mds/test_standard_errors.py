@@ -10,8 +10,7 @@ from jax import export
 
 import oracle
 from conftest import x64
-from jax_edm import procrustes, smacof
-from jax_edm._mds.uncertainty import standard_errors
+from jax_edm import procrustes, smacof, standard_errors
 from mds_problems import check_both_orders, guttman_by_definition, incomplete, symmetric
 from transformations import quick_jit
 
@@ -143,6 +142,7 @@ def test_of_repetitions():
   assert np.abs(without_residuals * NOISE / found.errors[1].ravel() - 1).max() > 0.3  # so the Hessian is seen
 
 
+@pytest.mark.slow
 def test_of_repetitions_with_fixed_points():
   x, targets, w, noise = problem()
   fixed = np.arange(15) < 4
@@ -202,6 +202,7 @@ def test_the_formula(case, rng):
         np.testing.assert_array_equal(found.covariance[fixed], 0)
 
 
+@pytest.mark.slow
 def test_a_motion_turns_the_result(rng):
   x, t, w = a_map(rng, 8, 2)
   turn = np.linalg.qr(rng.normal(size=(2, 2)))[0]
@@ -212,6 +213,7 @@ def test_a_motion_turns_the_result(rng):
   np.testing.assert_allclose(far.errors, plain.errors, rtol=1e-2)  # of coordinates with four digits less
 
 
+@pytest.mark.slow
 def test_units(rng):
   """Points from 1e-19 to 1e19, weights from 1e-36 to 1e36; the variance is a normal number."""
   x, t, w = a_map(rng, 8, 2)
@@ -226,6 +228,7 @@ def test_units(rng):
           np.testing.assert_allclose(np.float64(a) / unit, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_batches(rng):
   """Leading axes broadcast, also where JAX promotes neither ranks nor dtypes by itself."""
   x, t, w = a_map(rng, 7, 2, weighted=False)
@@ -241,6 +244,7 @@ def test_batches(rng):
         np.testing.assert_allclose(a[i, 2], b, rtol=1e-3, atol=1e-5 * float(jnp.abs(b).max()))
 
 
+@pytest.mark.slow
 def test_derivatives_in_strict_modes(rng):
   x, t, w = (a.astype(np.float32) for a in a_map(rng, 7, 2))
   for options in ({}, {"fixed": np.arange(7) < 3}, {"variance": 2}):
@@ -249,6 +253,7 @@ def test_derivatives_in_strict_modes(rng):
       jax.make_jaxpr(lambda x, f=gradient: jax.jvp(f, (x,), (x,)))(x)
 
 
+@pytest.mark.slow
 def test_boolean_weights_and_small_dtypes(rng):
   x, t, w = a_map(rng, 7, 2, weighted=False)
   expected = standard_errors(x, t).errors
@@ -264,6 +269,7 @@ def test_boolean_weights_and_small_dtypes(rng):
   np.testing.assert_allclose(whole.errors, real.errors, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double_precision")
 def test_points_that_coincide(rng):
   """The distance of two that coincide tells nothing of either: t / r is zero there."""
@@ -275,6 +281,7 @@ def test_points_that_coincide(rng):
   assert bool(jnp.isfinite(jax.grad(lambda x: standard_errors(x, t, variance=1.0).errors.sum())(jnp.asarray(x))).all())
 
 
+@pytest.mark.slow
 def test_inside_jit_the_triangles_are_averaged(rng):
   x, t, w = a_map(rng, 7, 2)
   half = np.triu(np.ones((7, 7)), 1)
@@ -282,6 +289,7 @@ def test_inside_jit_the_triangles_are_averaged(rng):
   np.testing.assert_allclose(run(t * (2 * half), w * (0.5 + half)), run(t, w), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_number_of_points_must_be_known():
   (n,) = export.symbolic_shape("n")
   types = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((n, 2), (n, n))]

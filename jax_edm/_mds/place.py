@@ -65,6 +65,7 @@ def place(distances: ArrayLike, anchors: ArrayLike, *, weights: ArrayLike | None
   anchors the height above it has half of the digits. Of anchors that are thinner than about ``sqrt(eps)`` of their
   extent, the side that a point lies on is rounding.
   Memory: the distances and the weights once more, and 1 to 4 MiB for a block of rows of each member of a batch.
+  Compilation: takes longer the more coordinates there are, 1.5 s for 3, 7.5 s for 10, and minutes for 30.
 
   The start is that of Gower (1968), the Guttman transform that of de Leeuw (1977).
 

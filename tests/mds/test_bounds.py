@@ -151,6 +151,14 @@ def test_refusals(rng):
       smacof(target, 2, **options)
   with pytest.raises(ValueError, match="normalized needs a target"):
     stress(np.ones((6, 2)), None, upper=t, normalized=True)
+
+
+@pytest.mark.slow
+def test_bounds_that_contradict_each_other(rng):
+  """Where the weight is 0 they may; inside jit the result has not converged."""
+  _, t, _ = incomplete(rng, 6, 2)
+  wrong = t.copy()
+  wrong[1, 2] = wrong[2, 1] = 3 * t.max()
   off = np.where((wrong == wrong.max()), 0, 1)  # where the weight is 0, anything may stand
   assert bool(jnp.isfinite(smacof(None, 2, lower=wrong, upper=t, weights=off, max_steps=5).stress))
   contradictory = jax.jit(lambda low: smacof(None, 2, lower=low, upper=t.astype(np.float32)))(wrong.astype(np.float32))

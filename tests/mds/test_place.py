@@ -130,6 +130,7 @@ def test_a_saddle_in_the_span_of_the_anchors_is_left():
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_distance_that_is_nan_stays_in_its_row(rng):
   _, t, p, w = problem(rng, 6, 7, 2, noise=0.1)
   t, p, w = single(t, p, w)
@@ -180,7 +181,14 @@ def path(rng, k, m, d, noise=0.1):
   return t, p, w, *(rng.normal(size=a.shape) / 10 for a in (t, p, w)), rng.normal(size=x.shape)
 
 
-@pytest.mark.parametrize("d", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  "d",
+  [
+    pytest.param(2, marks=pytest.mark.slow),
+    pytest.param(3, marks=pytest.mark.slow),
+    pytest.param(1, marks=pytest.mark.slow),
+  ],
+)
 @pytest.mark.usefixtures("double_precision")
 def test_derivatives(d, rng):
   """With respect to distances, anchors and weights, each by itself and all together."""
@@ -288,6 +296,7 @@ test_refusals = refusals(
 )
 
 
+@pytest.mark.slow
 def test_values_are_checked_outside_jit():
   for message, t, w in (
     (r"distances must be finite. Got inf at \(1, 2\)", changed(T, np.inf, (1, 2)), None),

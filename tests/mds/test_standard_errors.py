@@ -297,6 +297,7 @@ def test_the_number_of_points_must_be_known():
     export.export(jax.jit(standard_errors))(*types)
 
 
+@pytest.mark.slow
 def test_inside_jit_too_few_distances_have_an_infinite_variance():
   x = np.array([[0.0, 0], [1, 0], [0, 1]])
   t = np.array(oracle.distances(x))
@@ -312,7 +313,8 @@ def test_inside_jit_too_few_distances_have_an_infinite_variance():
   assert np.isfinite(standard_errors(x, t, variance=1.0).errors).all()  # the distances determine the points
 
 
-@pytest.mark.parametrize("count", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [0, 3])
 @pytest.mark.usefixtures("double_precision")
 def test_derivatives(count, rng):
   fixed = np.arange(7) < count if count else None

@@ -77,7 +77,7 @@ def edge_forces(x: jax.Array, edges: Edges) -> jax.Array:
 def lengths(away: jax.Array) -> jax.Array:
   """With the derivative zero where it is zero."""
   D = (away * away).sum(1)
-  return jnp.where(D > 0, jnp.sqrt(jnp.where(D > 0, D, 1)), 0)
+  return jnp.where(D == 0, 0, jnp.sqrt(jnp.where(D == 0, 1, D)))
 
 
 def edge_scales(edges: Edges, fixed: jax.Array | None, n: int) -> tuple[Apply, Any]:

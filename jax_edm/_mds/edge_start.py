@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 GROUPS = 12  # of sources, at least
 LEAST_KNOWN = 0.5, 1.0  # of the length of a path: how long the straight line may be
 STEPS = 8  # of Gauss and Newton, from the closed form
+NEAREST = 1e-9  # of the longest path: a shorter one counts no more
 DAMPING = 1e-3
 
 
@@ -115,8 +116,10 @@ def classical(paths: np.ndarray, dim: int) -> np.ndarray:
 def laterated(t: np.ndarray, p: np.ndarray) -> np.ndarray:
   """Points from their distances ``(n, k)`` to k points of their own each, ``(n, k, d)``; near ones count more."""
   tiny = np.finfo(float).tiny
-  w = np.where(np.isfinite(t), 1 / np.maximum(t, 1e-9 * t[np.isfinite(t)].max(initial=tiny)) ** 2, 0)
-  t, w = np.where(w > 0, t, 0), w / np.maximum(w.sum(1, keepdims=True), tiny)
+  finite = np.isfinite(t)
+  longest = t[finite].max(initial=0) or 1.0
+  w = np.where(finite, 1 / np.maximum(np.where(finite, t, 1) / longest, NEAREST) ** 2, 0)
+  t, w = np.where(finite, t, 0), w / np.maximum(w.sum(1, keepdims=True), tiny)
   centre = (w[..., None] * p).sum(1)
   q = p - centre[:, None]
   squares = (q**2).sum(-1) - t**2

@@ -49,13 +49,13 @@ def smacof_edges(
       count; ``None`` stands for ones.
     fixed: ``(n,)`` booleans, True for a point that stays where ``initial`` has it (an anchor). Each connected part of
       the other points must have distances to at least ``dim`` of them.
-    initial: points to start from, ``(n, dim)``; a row with NaN is a point that is started by this function. ``None``:
-      all are. A start comes from the lengths of shortest paths to known points, or to some that are far apart where
+    initial: points to start from, ``(n, dim)``. They must span all ``dim`` dimensions, because no step leaves the span
+      of its points. A row with NaN is a point that is started by this function. ``None``: all are. A start comes from the lengths of shortest paths to known points, or to some that are far apart where
       there are not more than ``dim`` known ones, and is made by SciPy on the host, also under ``jit``.
     max_steps: truncated Newton steps in a trust region, at most. None of them raises the stress. One takes as long as
       up to some hundreds of sums over the pairs.
     tolerance: the points have converged when one step moves them by less than this, root mean square, relative to
-      their spread, or when rounding hides what a further one would do.
+      their spread, or when rounding hides what a further one would do; with 0 only then.
 
   Returns:
     ``SMACOFResult(points, stress, steps, converged)``: the points, ``(n, dim)``, where the start and the fixed points
@@ -113,7 +113,9 @@ def _check(
   max_steps: Any,
   tolerance: Any,
 ) -> None:
-  _errors.positive(NAME, "n", n)
+  _errors.integer(NAME, "n", n)
+  if n < 1:
+    raise _errors.error(NAME, "n must be at least 1", str(n), "Pass the number of points")
   if fixed is None:
     validation.dimension(NAME, dim, n)
   else:
@@ -195,14 +197,16 @@ def _start(edges: Edges, n: int, dim: int, fixed: Any, places: jax.Array | None)
 
   def on_host(edges: Edges, fixed: Any, places: Any) -> tuple[np.ndarray, np.ndarray]:
     i, j, t, w = map(np.asarray, edges)
+    # Inside jit nobody has looked at the numbers of the points.
+    pairs = (i >= 0) & (i < n) & (j >= 0) & (j < n) & (i != j)
     x, enough = edge_start.start(
-      _known(i, j, t, w),
+      _known(i, j, t, np.where(pairs, w, 0)),
       n,
       dim,
       None if fixed is None else np.asarray(fixed),
       None if places is None else np.asarray(places, np.float64),
     )
-    return x.astype(t.dtype), np.asarray(enough)
+    return x.astype(t.dtype), np.asarray(enough & pairs.all())
 
   like = jax.ShapeDtypeStruct((n, dim), edges.t.dtype), jax.ShapeDtypeStruct((), bool)
   return jax.pure_callback(on_host, like, edges, fixed, places, vmap_method="sequential")
@@ -213,10 +217,11 @@ def _smacof_edges(
   edges: Edges, begin: jax.Array, enough: jax.Array, fixed: Any, places: Any, tolerance: Any, max_steps: Any
 ) -> smacof.SMACOFResult:
   t, w = edges.t, edges.w
-  unit, of_weights = unit_of(jnp.where(w == 0, 0, t)), unit_of(w)
-  edges = Edges(edges.i, edges.j, t / unit, w / of_weights).known()
   # Points far from the origin keep their digits.
   centre = begin.mean(0) if fixed is None else lax.stop_gradient(fixing.centre(begin, fixed))
+  unit, of_weights = unit_of(jnp.where(w == 0, 0, t)), unit_of(w)
+  unit = unit if fixed is None else fixing.unit(unit, begin - centre, fixed)
+  edges = Edges(edges.i, edges.j, t / unit, w / of_weights).known()
   begin = (begin - centre) / unit
   given = places
   places = None if fixed is None else jnp.where(fixed[:, None], (given - centre) / unit, 0)
@@ -226,5 +231,7 @@ def _smacof_edges(
   x = implicit.stationary(EDGES, implicit.Minimum(x, edges, fixed, places))
   sigma, points = 2 * half_stress(x, edges) * unit * unit * of_weights, x * unit + centre
   points = points if fixed is None else jnp.where(fixed[:, None], given, points)
-  is_right = jnp.isfinite(sigma) & jnp.isfinite(points).all() & ((t >= 0) | (w == 0)).all() & (w >= 0).all()
+  # Points that all coincide do not move, but are a minimum only for distances that are all zero.
+  apart = (x != x[0]).any() | (edges.t == 0).all()
+  is_right = apart & jnp.isfinite(sigma) & jnp.isfinite(points).all() & ((t >= 0) | (w == 0)).all() & (w >= 0).all()
   return smacof.SMACOFResult(points, sigma, steps, ~moving & enough & is_right & ~jnp.isnan(tolerance))

@@ -8,11 +8,18 @@ import numpy as np
 
 from jax_edm import _errors
 from jax_edm._core import validation
+from jax_edm._mds.units import power_of_two
 
 
 def centre(x: jax.Array, fixed: jax.Array) -> jax.Array:
   """The mean of the fixed points, ``(d,)``."""
-  return jnp.where(fixed[:, None], x, 0).sum(0) / jnp.maximum(fixed.sum(), 1)
+  return jnp.where(fixed[:, None], x, 0).sum(0) / jnp.maximum(fixed.sum(), 1).astype(x.dtype)
+
+
+def unit(of_distances: jax.Array, x: jax.Array, fixed: jax.Array) -> jax.Array:
+  """A power of two that is about as large as the largest distance or place of a fixed point, centred."""
+  of_places = power_of_two(jnp.where(fixed[:, None], jnp.abs(x), 0).max(initial=0))
+  return jnp.maximum(of_distances, of_places)
 
 
 def check(function: str, fixed: Any, initial: Any, matrix: Any, weights: Any, dim: int) -> None:

@@ -15,6 +15,8 @@ from jax_edm._mds.starts import starts
 from jax_edm._pairwise import blocked
 
 EXTRA_COORDINATES = 1  # of the over-dimensional start
+WIDE_TOLERANCE = 1e-6  # of the over-dimensional phase
+NEWTON_FROM = 1e-3  # how far, beside their spread, a Guttman transform moves the points before Newton steps begin
 EQUAL_STRESS = 32  # eps of the residuals and of the stress: how far rounding moves the stress of a minimum
 
 State = tuple[jax.Array, Any, Any]  # points, the steps so far, and whether the last of them still moved the points
@@ -35,6 +37,10 @@ class Limits(NamedTuple):
   max_steps: Any
   tolerance: Any
 
+  def at_least(self, floor: Any) -> jax.Array:
+    """The tolerance of a phase that need not be finer than ``floor``. 0 stays: then every phase takes all its steps."""
+    return jnp.where(self.tolerance == 0, 0, jnp.maximum(self.tolerance, floor))
+
 
 def search(
   pairs: Pairs, fixed: jax.Array | None, initial: jax.Array | None, key: Any, dim: int, restarts: int, limits: Limits
@@ -50,7 +56,7 @@ def search(
 
     x, steps = start, jnp.int32(0)
     if wide > dim:
-      x, steps, _ = guttman_descent(landscape, limits.tolerance, x, steps, limits.max_steps // 2)
+      x, steps, _ = guttman_descent(landscape, limits.at_least(WIDE_TOLERANCE), x, steps, limits.max_steps // 2)
     x, steps, moving = descent(landscape, narrow(x), steps, limits)
     x = narrow(x)
     sigma = landscape.half_stress(x)
@@ -86,8 +92,8 @@ def diameter(x: jax.Array) -> jax.Array:
 
 
 def descent(landscape: DenseLandscape, x: jax.Array, steps: Any, limits: Limits) -> State:
-  """Guttman transforms, until one moves the points by less than the root of the tolerance; then Newton steps."""
-  x, steps, _ = guttman_descent(landscape, jnp.sqrt(limits.tolerance), x, steps, limits.max_steps)
+  """Guttman transforms, until one moves the points by less than a thousandth of their spread; then Newton steps."""
+  x, steps, _ = guttman_descent(landscape, limits.at_least(NEWTON_FROM), x, steps, limits.max_steps)
   return newton.descend(landscape._replace(precise=True), x, limits.tolerance, steps, limits.max_steps)
 
 

@@ -60,7 +60,8 @@ def smacof(
     fixed: ``(..., n)`` booleans, True for a point that stays where ``initial`` has it (an anchor). Each connected part
       of the other points must have distances to at least ``dim`` of them.
     initial: points to start from, ``(..., n, dim)``. They must span all ``dim`` dimensions, because no step leaves the
-      span of its points. With ``fixed``, a row with NaN is a point that is started by this function.
+      span of its points. With ``fixed``, a row with NaN is a point that is started by this function; without, NaN
+      gives NaN, and has not converged.
       ``None``: classical MDS of the target, where the lengths of shortest paths stand in the place of missing distances
       (shortest-path completion). With bounds it is the middle between the lower one and a shortest path along upper
       ones.
@@ -68,7 +69,7 @@ def smacof(
     restarts: the number of starts. All but the first are random, and the result with the least stress is returned; of
       several with equal stress, as if distances have more than one solution, that of the least diameter.
     max_steps: steps from each start, at most: Guttman transforms, and from the first one that moves the points by less
-      than the root of the tolerance, truncated Newton steps in a trust region, of which one takes as long as some tens
+      than a thousandth of their spread, truncated Newton steps in a trust region, of which one takes as long as some tens
       of transforms, or hundreds where points are hardly determined. None of them raises the stress. Every start but
       ``initial`` is over-dimensional: for up to half of its steps it has one coordinate more, so that points can pass
       each other.
@@ -131,7 +132,7 @@ def _check(
 ) -> None:
   n = bounds.check("smacof", target, lower, upper, weights)
   like = next(a for a in (target, lower, upper) if a is not None)
-  if fixed is None:
+  if fixed is None or n == 0:
     validation.dimension("smacof", dim, n)
     validation.connected("smacof", "target" if target is not None else "the bounds", weights)
   else:
@@ -155,7 +156,7 @@ def check_search(function: str, key: Any, restarts: Any, max_steps: Any, toleran
     raise _errors.error(function, "max_steps must be less than 2**31", str(max_steps), "Steps are counted in 32 bits")
   _errors.number(function, "tolerance", tolerance)
   if validation.is_concrete(tolerance) and not tolerance >= 0:
-    raise _errors.error(function, "tolerance must not be negative", repr(tolerance), "With 0 it takes all max_steps")
+    raise _errors.error(function, "tolerance must not be negative", repr(tolerance), "Pass 0 or a positive number")
   if key is not None:
     _errors.key(function, key)
   elif restarts > 1:
@@ -182,13 +183,14 @@ def _smacof(
     lower: jax.Array, upper: jax.Array | None, w: jax.Array | None, column: jax.Array | None, initial: jax.Array | None
   ) -> SMACOFResult:
     pairs, fixed = Pairs(lower, upper, w), None if column is None else column[:, 0] != 0
-    unit, of_weights = pairs.unit(), jnp.ones((), lower.dtype) if w is None else unit_of(w)
-    pairs = pairs.in_units(unit, of_weights).symmetrized()
+    of_weights = jnp.ones((), lower.dtype) if w is None else unit_of(w)
     # Points far from the origin keep their digits.
     given = initial
     centre = jnp.zeros((dim,), lower.dtype)
     if fixed is not None and given is not None:
       centre = lax.stop_gradient(fixing.centre(given, fixed))
+    unit = pairs.unit() if fixed is None or given is None else fixing.unit(pairs.unit(), given - centre, fixed)
+    pairs = pairs.in_units(unit, of_weights).symmetrized()
     initial = None if given is None else (given - centre) / unit
     places = None if fixed is None or initial is None else free_rows(initial, ~fixed)
     # Without the barrier XLA transposes the matrices anew in every pass over them.

@@ -49,7 +49,8 @@ def starts(
 def from_distances(pairs: Pairs, dim: int) -> jax.Array:
   """Classical MDS of the distances, with the lengths of shortest paths in the place of those that are missing."""
   B = double_centred(completed(pairs) ** 2)
-  return principal_points(B, largest_eigenvalues(B, dim, exact=False))
+  k = min(dim, B.shape[0])
+  return jnp.pad(principal_points(B, largest_eigenvalues(B, k, exact=False)), ((0, 0), (0, dim - k)))
 
 
 def completed(pairs: Pairs) -> jax.Array:
@@ -86,7 +87,7 @@ def with_distances_of(x: jax.Array, fixed: jax.Array, pairs: Pairs) -> Pairs:
 
 def moved_onto(x: jax.Array, y: jax.Array, known: jax.Array) -> jax.Array:
   """``x``, moved, turned and mirrored so that its known points come to those of ``y``."""
-  share = (known / known.sum()).astype(x.dtype)[:, None]
+  share = (known.astype(x.dtype) / known.sum().astype(x.dtype))[:, None]
   y = jnp.where(known[:, None], y, 0)
   centre_x, centre_y = (share * x).sum(0), (share * y).sum(0)
   u, _, vt = jnp.linalg.svd(dot((share * (x - centre_x)).T, y - centre_y))

@@ -158,3 +158,24 @@ def test_refusals():
   ):
     with pytest.raises(error, match=message):
       smacof_edges(**(good | changed))
+
+
+@pytest.mark.slow
+def test_what_is_no_minimum_or_no_pair_has_not_converged():
+  """Points that coincide, or a point out of range, which only jit lets in; distances that are all zero are a fit."""
+  _, i, j, t, fixed, places = near_pairs(7, 12, 0.9)
+  t, places = t.astype(np.float32), places.astype(np.float32)
+  assert not bool(smacof_edges(i, j, t, 12, 2, initial=np.zeros((12, 2), np.float32)).converged)
+  for scale in (0, 1e-30):
+    found = smacof_edges(i, j, scale * t, 12, 2)
+    assert bool(found.converged)
+    np.testing.assert_allclose(found.points, 0, atol=1e-6)
+  anchored = smacof_edges(i, j, 0 * t, 12, 2, fixed=fixed, initial=places)
+  dense = smacof(np.zeros((12, 12), np.float32), 2, weights=as_matrix(12, i, j, 1), fixed=fixed, initial=places)
+  np.testing.assert_allclose(anchored.stress, dense.stress, rtol=1e-4)
+  run = jax.jit(lambda i: smacof_edges(i, j, t, 12, 2, fixed=fixed, initial=places).converged)
+  assert bool(run(i))
+  for wrong in (99, -1, int(j[0])):
+    assert not bool(run(np.where(np.arange(len(i)) == 0, wrong, i).astype(np.int32)))
+  with jax.numpy_dtype_promotion("strict"):
+    assert bool(smacof_edges(i, j, t, 12, 2, fixed=fixed, initial=places).converged)

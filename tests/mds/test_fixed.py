@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import oracle
+from conftest import x64
 from jax_edm import distances, smacof
 from mds_problems import EPS, check_both_orders, incomplete, symmetric
 
@@ -178,3 +179,28 @@ def test_refusals(rng):
   ):
     with pytest.raises(error, match=message):
       smacof(t, 2, weights=w, **options)
+
+
+@pytest.mark.slow
+def test_small_tolerances_sizes_and_strict_modes(rng):
+  """A small tolerance leaves steps for Newton; as many coordinates as points; targets far smaller than the anchors."""
+  x, t, w, fixed, places = anchored(rng, 9, 2, 3, noise=0.1)
+  with x64(True):
+    fit = jax.jit(lambda t, w: smacof(t, 2, weights=w, fixed=fixed, initial=places, tolerance=1e-13))
+    for seed in range(20):
+      problem = np.random.default_rng(seed)
+      _, t, w = incomplete(problem, 9, 2, noise=0.3)
+      assert bool(fit(t, w).converged)
+  for n, dim in ((2, 2), (3, 3), (4, 6), (1, 1)):
+    y = rng.normal(size=(n, dim)).astype(np.float32)
+    all_fixed = smacof(oracle.distances(y), dim, fixed=np.ones(n, bool), initial=y)
+    assert bool(all_fixed.converged)
+    np.testing.assert_array_equal(all_fixed.points, y)
+  near = smacof((oracle.distances(x) * 1e-30).astype(np.float32), 2, fixed=fixed, initial=places.astype(np.float32))
+  none = smacof((oracle.distances(x) * 0).astype(np.float32), 2, fixed=fixed, initial=places.astype(np.float32))
+  assert bool(near.converged)
+  np.testing.assert_allclose(near.stress, none.stress, rtol=1e-5)
+  with jax.numpy_dtype_promotion("strict"):
+    assert bool(
+      smacof(oracle.distances(x).astype(np.float32), 2, fixed=fixed, initial=places.astype(np.float32)).converged
+    )

@@ -50,8 +50,9 @@ def smacof_edges(
     fixed: ``(n,)`` booleans, True for a point that stays where ``initial`` has it (an anchor). Each connected part of
       the other points must have distances to at least ``dim`` of them.
     initial: points to start from, ``(n, dim)``. They must span all ``dim`` dimensions, because no step leaves the span
-      of its points. A row with NaN is a point that is started by this function. ``None``: all are. A start comes from the lengths of shortest paths to known points, or to some that are far apart where
-      there are not more than ``dim`` known ones, and is made by SciPy on the host, also under ``jit``.
+      of its points. A row with NaN is a point that is started by this function. ``None``: all are. A start comes from
+      the lengths of shortest paths to known points, or to some that are far apart where there are not more than ``dim``
+      known ones, and is made by SciPy on the host, also under ``jit``.
     max_steps: truncated Newton steps in a trust region, at most. None of them raises the stress. One takes as long as
       up to some hundreds of sums over the pairs.
     tolerance: the points have converged when one step moves them by less than this, root mean square, relative to

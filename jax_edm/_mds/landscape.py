@@ -42,7 +42,7 @@ class DenseLandscape(NamedTuple):
 
   def guttman(self, f: jax.Array) -> jax.Array:
     if self.root is None:
-      return (f - f.mean(0)) / f.shape[0]
+      return f / f.shape[0]
     return scaled_forces(self.root, f, self.fixed)
 
 

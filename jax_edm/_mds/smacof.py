@@ -69,10 +69,10 @@ def smacof(
     restarts: the number of starts. All but the first are random, and the result with the least stress is returned; of
       several with equal stress, as if distances have more than one solution, that of the least diameter.
     max_steps: steps from each start, at most: Guttman transforms, and from the first one that moves the points by less
-      than a thousandth of their spread, truncated Newton steps in a trust region, of which one takes as long as some
-      tens of transforms, or hundreds where points are hardly determined. None of them raises the stress. Every start but
-      ``initial`` is over-dimensional: for up to half of its steps it has one coordinate more, so that points can pass
-      each other.
+      than a thousandth of their spread, truncated Newton steps in a trust region. One of these takes as long as some
+      tens of transforms, or hundreds where points are hardly determined. None of them raises the stress. Every start
+      but ``initial`` is over-dimensional: for up to half of its steps it has one coordinate more, so that points can
+      pass each other.
     tolerance: a start has converged when one step moves the points by less than this, root mean square, relative to
       their spread, or when rounding hides what a further one would do. 0: all steps are Guttman transforms.
 

@@ -43,20 +43,28 @@ def is_edge_list(path: Path) -> bool:
   if path.suffix.lower() != ".csv" or not path.is_file():
     return False
   try:
-    with path.open("rb") as file:
-      start = file.read(PEEKED)
+    return _names(path) is not None
   except OSError:
     return False
+
+
+def _names(path: Path) -> list[str] | None:
+  """The names of the columns, also those in a comment, if they are those of an edge list."""
+  with path.open("rb") as file:
+    start = file.read(PEEKED)
   utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
   text = start.decode("utf-16" if utf16 else "utf-8-sig", "ignore")
   first = [line for line in re.split(r"[\r\n]+", text) if line.strip()][:2]  # perhaps below one that says sep=,
-  names = [{cell.strip('" ').lower() for cell in re.split("[;,\t ]", line.removeprefix("#"))} for line in first]
-  return any({"i", "j", "distance"} <= line for line in names)
+  lines = [[cell.strip('" ').lower() for cell in re.split("[;,\t ]", line.removeprefix("#"))] for line in first]
+  return next(([name for name in line if name] for line in lines if {"i", "j", "distance"} <= set(line)), None)
 
 
 def read_edges(path: Path, dim: int, *, squared: bool = False, anchors: Path | None = None) -> Edges:
   """Enough pairs, and connected, to place their points."""
   table = arrays.read_text(path, _table)
+  names = _names(path)
+  if names is None or names != COLUMNS[: len(names)]:  # in a comment: the table has checked those above its columns
+    raise error(path, EXPECTED, ", ".join(names or [])[:40], "Write these columns alone, in this order")
   numbers, labels = _numbered(table)
   check_dimension(dim, len(labels), anchors is not None)
   pairs = _pairs(path, table, numbers, labels)
@@ -93,7 +101,8 @@ def _column(sheet: Any, cells: list[str], header: bool) -> np.ndarray:
   """Numbers, read as those of a table with one column."""
   from jax_edm._cli import tables
 
-  lines = [f'"{cell}"' if sheet.separator in cell else cell for cell in cells]
+  # An empty last line would be none for pandas.
+  lines = [f'"{cell}"' if sheet.separator in cell or not cell else cell for cell in cells]
   alone = sheet._replace(lines=lines, widths=[1] * len(cells), first_row=cells[:1], first_column=cells)
   return tables.read_numbers(alone, header, False)[:, 0]
 
@@ -114,9 +123,10 @@ def _pairs(path: Path, table: _Table, numbers: np.ndarray, labels: list[str]) ->
   if not known.any():
     raise error(path, "some distances must be measured", "none", "NaN and empty entries stand for missing ones")
   _check_none(path, table, table.values, known & ~np.isfinite(table.values), "distances must be finite")
-  _check_none(path, table, table.values, known & (table.values < 0), "distances must not be negative")
+  negative = known & (table.values < -files.NOISE * table.values[known].max())
+  _check_none(path, table, table.values, negative, "distances must not be negative")
   i, j = np.sort(numbers[known], 1).T
-  pairs = Pairs(len(labels), i, j, table.values[known], None if weights is None else weights[known])
+  pairs = Pairs(len(labels), i, j, np.maximum(table.values[known], 0), None if weights is None else weights[known])
   order = np.argsort(i * len(labels) + j, kind="stable")
   again = np.zeros(len(order), bool)
   again[1:] = (np.diff(i[order]) == 0) & (np.diff(j[order]) == 0)

@@ -59,6 +59,8 @@ def test_how_edge_lists_are_written(tmp_path):
     "i\tj\tdistance\na\tb\t1\nb\tc\t2.5\na\tc\tNA\n",  # one is not measured
     "i j distance weight\na b 1 2\nb c 2.5 4\na c 7 0\n",
     "# i,j,distance\na,b,1\nb,c,2.5\nc,b,2.5\n",  # the same twice
+    "i,j,distance\na,b,1\nb,c,2.5\na,c,\n",  # an empty last entry is a missing one
+    "i,j,distance,weight\na,b,1,2\nb,c,2.5,4\na,c,7,\n",
     '"i","j","distance","weight"\n"a","b",1,2\n"b","c",2.5,4\n"a","c",-9,0\n',
   ):
     file.write_text(text)
@@ -70,6 +72,8 @@ def test_how_edge_lists_are_written(tmp_path):
     np.testing.assert_array_equal(found.pairs.values, [1, 2.5])
     if "weight" in text:
       np.testing.assert_array_equal(found.pairs.weights, [0.5, 1])
+  found = read(file, "i,j,distance\na,b,1\nb,c,-1e-17\n")  # rounding
+  np.testing.assert_array_equal(found.pairs.values, [1, 0])
   found = read(file, "i,j,distance\n7,10,4e20\n10,new york,9e20\n", squared=True)
   assert found.labels == ["7", "10", "new york"]
   np.testing.assert_allclose(found.pairs.values * found.unit, [2e10, 3e10])
@@ -112,6 +116,9 @@ def test_edge_lists_that_are_refused(tmp_path, capsys):
       "an edge list must have the columns i, j, distance and perhaps weight. Got , i, j, distance",
     ),
     ("distance,i,j\n1,a,b\n", "an edge list must have the columns"),
+    ("# i,j,weight,distance\na,b,1,2\n", "must have the columns i, j, distance and perhaps weight. Got i, j, weight"),
+    ("# i j distance error\na b 1 2\n", "must have the columns i, j, distance and perhaps weight. Got i, j, distance"),
+    ("# i,distance,j\n0,1,2\n", "must have the columns i, j, distance and perhaps weight. Got i, distance, j"),
   ):
     file.write_text(text)
     line = refused(capsys, "fit", file, "--dim", 1, "--output", tmp_path / "out")

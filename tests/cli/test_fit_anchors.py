@@ -87,6 +87,7 @@ def test_anchors_that_do_not_fit_are_refused(tmp_path, capsys):
   assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_how_sure_the_points_are(tmp_path):
   rng = np.random.default_rng(0)
   noise = np.triu(0.1 * rng.normal(size=(6, 6)), 1)

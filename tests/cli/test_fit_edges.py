@@ -19,6 +19,7 @@ def listed(path, i=FIRST, j=SECOND, values=None, names=tuple("abcdef"), **more):
   return path
 
 
+@pytest.mark.slow
 def test_an_edge_list_gives_the_points_of_the_matrix(tmp_path, capsys):
   file = listed(tmp_path / "e.csv", FIRST[::-1], SECOND[::-1])
   anchors = tmp_path / "a.csv"

@@ -38,6 +38,7 @@ def test_a_strip_of_three_hundred_points_converges(rng):
   np.testing.assert_allclose(found.stress, further.stress, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double_precision")
 def test_no_step_raises_the_stress_and_the_last_ones_converge_quadratically(rng):
   """From random points, step by step: the radius grows and shrinks, and some steps are refused."""

@@ -173,6 +173,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_formula(case, rng):
   """In float64 to rounding, and in float32 to four digits; the variance estimated, and given."""

@@ -9,6 +9,7 @@ from jax_edm._cli.errors import unclear
 from jax_edm._cli.tables import DECIMAL_COMMA, QUOTED, Sheet, cells_of, counts, is_label, is_missing, is_name, is_number
 
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # or a decimal comma before three digits
+NUMBER_AT_END = re.compile(r".*[ ;\t][-+]?\d+,\d+\s*")  # of a line, behind what may separate it from a label
 FEWEST_STEPS = 3  # columns whose names may be steps: two numbers always are
 SMALLEST_SQUARE = 3  # that may be a matrix of two points with labels
 
@@ -80,6 +81,16 @@ def check_decimal_commas(sheet: Sheet, header: bool) -> None:
   if doubtful and not quoted and max(sheet.widths) == 1:  # a comma is missing, or two words stand above
     got = f"{sheet.lines[doubtful[0]][:40]!r} in line {sheet.numbers[doubtful[0]]}, and commas in others"
     advice = "Write sep=, above the table if they separate, else decimals everywhere, and one word above them"
+    raise unclear(sheet.path, "commas separate or stand before decimals", got, advice)
+
+
+def check_labels_end_with_no_number(sheet: Sheet, header: bool) -> None:
+  """Commas that separate one coordinate from labels may stand before its decimals: "New York 2,5", "a;1,5"."""
+  if sheet.separator != "," or sheet.declared or sheet.widths[-1] != 2 or (header and sheet.widths[0] == 2):
+    return  # two names say that there are two columns
+  if all(map(NUMBER_AT_END.fullmatch, sheet.lines[header:])):
+    got = f"{sheet.lines[header][:40]!r} in line {sheet.numbers[header]}"
+    advice = "Write sep=, above the table if they separate, and decimal points if they do not"
     raise unclear(sheet.path, "commas separate or stand before decimals", got, advice)
 
 

@@ -1,5 +1,6 @@
 """Which line and which column of a table hold labels: matrices of distances, and points."""
 
+import re
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from jax_edm._cli.tables import Sheet, counts, is_label, is_missing, is_name, is
 INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "rownames", "unnamed: 0")
 OF_PANDAS = ("unnamed: ", "level_")  # how it calls a column without a name
 FEWEST_COUNTED = 3  # rows whose first entries count them: fewer may well be coordinates
+WHOLE = re.compile(r"\d+|-[1-9]\d*")  # what may be the name of a row that counts
 
 
 class Table(NamedTuple):
@@ -71,6 +73,8 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
     _check_columns(sheet, short)
   if index is None:
     index = short or _has_index(sheet, header)
+  if index:
+    doubts.check_labels_end_with_no_number(sheet, header)
   values = tables.read_numbers(sheet, header, index)
   doubts.check_no_gaps(sheet, header)
   return Table(values, _checked(sheet, sheet.first_column[header:]) if index else None)
@@ -121,18 +125,23 @@ def _completed(sheet: Sheet, header: bool) -> Sheet:
 def _is_short(sheet: Sheet) -> bool:
   """Whether the header has no cell above the index, as R's ``write.table`` writes."""
   column = sheet.first_column[1:]
-  return _has_one_name_too_few(sheet) and all(is_label(cell) or is_missing(cell) or cell.isdigit() for cell in column)
+  return _has_one_name_too_few(sheet) and all(
+    is_label(cell) or is_missing(cell) or WHOLE.fullmatch(cell) for cell in column
+  )
 
 
 def _has_one_name_too_few(sheet: Sheet) -> bool:
   first, *rest = sheet.widths
-  quoted = {line.startswith('"') for line in sheet.lines}  # R quotes the names of rows and columns, or neither
-  if set(rest) != {first + 1} or len(quoted) != 1:
+  # R quotes the names of rows and columns, or neither; pandas may quote those of columns alone, beside rows that count.
+  quoted, *quoted_rest = (line.startswith('"') for line in sheet.lines)
+  if set(rest) != {first + 1} or len(set(quoted_rest)) != 1:
+    return False
+  if quoted != quoted_rest[0] and not (quoted and counts(sheet.first_column[1:])):
     return False
   if first > 1 and len(rest) == 1:  # it may be a triangle
     return False
   # One name above two columns, in a file that no title stands above.
-  return first > 1 or (is_name(sheet.first_row[0]) and (quoted == {True} or " " not in sheet.first_row[0]))
+  return first > 1 or (is_name(sheet.first_row[0]) and (quoted or " " not in sheet.first_row[0]))
 
 
 def _check_columns(sheet: Sheet, short: bool) -> None:

@@ -43,6 +43,7 @@ class Lines(NamedTuple):
   around: tuple[int, int]  # what would be the number of a line above the first, and of one below the last
   unquoted: list[str]  # the lines without what stands in quotation marks, but for numbers with decimal commas
   separators: list[str]  # that the file may have
+  declared: bool  # its first line says which
 
 
 class Sheet(NamedTuple):
@@ -53,6 +54,7 @@ class Sheet(NamedTuple):
   numbers: list[int]
   around: tuple[int, int]
   separator: str
+  declared: bool
   decimal: str
   widths: list[int]  # the number of cells of each line
   first_row: list[str]
@@ -111,7 +113,7 @@ def _lines(path: Path) -> Lines:
   unquoted = [QUOTED.sub(_number_or_nothing, line) if '"' in line else line for line in lines]
   separators = [declared[1].replace(r"\t", "\t")] if declared else _separators(unquoted)
   below = max(numbered[-1][0] + 1, len(every) - (every[-1] == ""))  # one blank line at the end is none
-  return Lines(path, lines, [k for k, _ in numbered], (above, below), unquoted, separators)
+  return Lines(path, lines, [k for k, _ in numbered], (above, below), unquoted, separators, bool(declared))
 
 
 def _check_comment(path: Path, comment: str, line: str) -> None:
@@ -140,7 +142,7 @@ def _separators(unquoted: list[str]) -> list[str]:
 
 
 def _sheet(text: Lines, separator: str) -> Sheet:
-  path, lines, numbers, around, unquoted, _ = text
+  path, lines, numbers, around, unquoted, _, declared = text
   if all(line.endswith(separator) for line in unquoted) and _is_one_too_wide(unquoted, separator):
     lines = [line.removesuffix(separator) for line in lines]
   decimal = "," if separator != "," and _has_decimal_commas(unquoted, separator) else "."
@@ -159,7 +161,7 @@ def _sheet(text: Lines, separator: str) -> Sheet:
   if len(widths) != len(lines):
     got = f"a line break between quotation marks, from line {numbers[len(widths) - 1]} on"
     raise error(path, "every row must be one line", got, "Close the quotation marks, or shorten that label")
-  return Sheet(path, lines, numbers, around, separator, decimal, widths, first_row, first_column)
+  return Sheet(path, lines, numbers, around, separator, declared, decimal, widths, first_row, first_column)
 
 
 def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:

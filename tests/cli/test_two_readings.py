@@ -89,7 +89,15 @@ def test_one_column_with_decimal_commas(tmp_path):
     "one name above two columns": ("x\n0.5 1.5\n2.5 3.5\n", "Got 1 in line 1 and 2 in line 2"),
     "and decimal commas": ("sep=;\nx\n0,5;1,5\n2,5;3,5\n", "the first column holds labels. Got '0,5' in line 3"),
     "negative numbers below a name": ("x\n-0,5\n1,25\n", [[-0.5], [1.25]]),
-    "labels of one word and of two": ("x\nSite 1,5\nLong Site 2,6\n", [[5], [6]], ["Site 1", "Long Site 2"]),
+    "labels of one word and of two": ("x\nSite 1,5\nLong Site 2,6\n", SEPARATOR),
+    "the same without a name": ("New York 2,5\nBoston 3,5\n", SEPARATOR),
+    "the same, as it says itself": ("sep=,\nSite 1,5\nLong Site 2,6\n", [[5], [6]], ["Site 1", "Long Site 2"]),
+    "two names above them": ("site,x\nSite 1,5\nLong Site 2,6\n", [[5], [6]], ["Site 1", "Long Site 2"]),
+    "pandas, a quoted name and an index": ('"x"\n0,3\n1,4\n2,5\n', SEPARATOR),
+    "a negative index": ("x\n-1,3\n0,3\n1,1\n", SEPARATOR),
+    "a label is missing": ("lat\na;1,5\n;2,5\n", SEPARATOR),
+    "the same with tabs": ("lat\na\t1,5\n\t2,5\n", SEPARATOR),
+    "labels that pandas writes": ("True 2,5\nFalse 3,5\n", SEPARATOR),
   }
   check(tmp_path, points, cases)
   cases = {
@@ -108,6 +116,7 @@ def test_one_column_with_decimal_commas(tmp_path):
     "an index and whole numbers, bare": ("0,3\n1,5\n2,4\n3,4\n4,5\n5,3\n", SEPARATOR),
     "a list of edges": ("1;2;1,5\n1;3;2,5\n1;4;2,1\n2;3;2,2\n2;4;2,6\n3;4;1,7\n", SEPARATOR),
     "one label and one distance": ("x\n1,5\n", SEPARATOR),
+    "a quoted name and an index": ('"distance"\n0,3\n1,4\n2,5\n', SEPARATOR),
     "other labels above than beside": ("a  46,25\nNA 46,25 \n", "entries must be numbers. Got 'a' in line 1"),
     "a name with a blank": (SIX.to_csv(header=["distance (km)"], index=False), square_of(SIX)),
     "empty cells between spaces": ("p q r\n 2.5 1.5\n2.5  1.0\n1.5 1.0 \n", "Got 3 in line 1 and 2 in line 2"),

@@ -176,6 +176,7 @@ def test_imports_point_down():
   assert upward(ROOT / "jax_edm") == []
 
 
+@pytest.mark.slow
 def test_imports_inside_a_part_have_no_cycle():
   package = ROOT / "jax_edm"
   for part in PARTS[3:]:

@@ -216,7 +216,7 @@ def test_bad_weights(case):
     pytest.param("float16", marks=pytest.mark.slow),
     pytest.param("bfloat16", marks=pytest.mark.slow),
     pytest.param("float64", marks=pytest.mark.slow),
-    "int32",
+    pytest.param("int32", marks=pytest.mark.slow),
   ],
 )
 def test_dtypes(name):

@@ -112,6 +112,7 @@ def test_flat_anchors(name, rng):
     np.testing.assert_allclose(oracle.distances(found, p), t, atol=32 * EPS * t.max())
 
 
+@pytest.mark.slow
 def test_the_side_of_a_mirror_image():
   """The axis y makes a larger angle with this line than the axis x: the point lies above it."""
   p = np.array([[0, 0], [4, 1], [8, 2]], np.float32)

@@ -125,6 +125,7 @@ def prepared(points):
   return point_sets(x, None, None, None, choose_form(None, 128, 128, x.shape[1]), x.dtype).prepared()
 
 
+@pytest.mark.slow
 def test_how_many_tiles_are_visited(rng):
   """Of a plane about nine; and points that are not finite, or tie in their thousands, spoil nothing."""
   x = rng.uniform(size=(2**13, 2))
@@ -136,6 +137,7 @@ def test_how_many_tiles_are_visited(rng):
   assert visits(np.full((2**13, 3), 0.3)) <= 2 * search.steps().visits
 
 
+@pytest.mark.slow
 def test_a_crowded_cloud_takes_all_pairs(rng, monkeypatch):
   """Six coordinates, where the boxes overlap; the search ends early. Of a batch all members take one way."""
   monkeypatch.setattr(near, "least_pairs", lambda: 1)

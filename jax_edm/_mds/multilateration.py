@@ -33,6 +33,7 @@ from jax import lax
 
 from jax_edm._core.distance import dot
 from jax_edm._core.varying import unify_varying_axes
+from jax_edm._mds.forces import Pairs, ratio
 from jax_edm._mds.units import positive
 
 MAX_STEPS = 100  # to a minimum; Newton's method needs about five
@@ -96,7 +97,7 @@ def derivatives_of_stress(
   """The stress ``(b)``, ``F`` ``(d, b)`` and ``H`` ``(d, d, b)``, by differences."""
   away = [a[None] - b[:, None] for a, b in zip(x, p.T, strict=True)]
   D = inner(away, away)
-  factor = ratio(t, D)
+  factor = ratio(Pairs(t), D)
   pull, along = w * (1 - factor), w * factor / positive(D)
   sigma = w * (jnp.sqrt(D) - t) ** 2
   sums = summed([sigma, pull, *(pull * a for a in away), *products([along * a for a in away], away)])
@@ -215,9 +216,3 @@ def symmetric(upper: jax.Array) -> jax.Array:
 def identity(like: jax.Array) -> jax.Array:
   """``(d, d, 1)``, for ``(d, b)``."""
   return jnp.eye(len(like), dtype=like.dtype)[:, :, None]
-
-
-def ratio(t: jax.Array, D: jax.Array) -> jax.Array:
-  """``t / sqrt(D)``, and 0 where the new point coincides with the anchor."""
-  apart = D > 0
-  return jnp.where(apart, t / jnp.sqrt(jnp.where(apart, D, 1)), 0)

@@ -24,6 +24,7 @@ from jax_edm._core import validation
 from jax_edm._core.batching import compiled
 from jax_edm._core.linear import Arrays, LinearMap, Tangents, linear
 from jax_edm._mds import multilateration
+from jax_edm._mds.forces import Pairs, ratio
 from jax_edm._mds.units import positive, power_of_two, unit_of
 from jax_edm._pairwise import blocked
 from jax_edm._typing import ArrayLike
@@ -65,7 +66,7 @@ def place(distances: ArrayLike, anchors: ArrayLike, *, weights: ArrayLike | None
   anchors the height above it has half of the digits. Of anchors that are thinner than about ``sqrt(eps)`` of their
   extent, the side that a point lies on is rounding.
   Memory: the distances and the weights once more, and 1 to 4 MiB for a block of rows of each member of a batch.
-  Compilation: takes longer the more coordinates there are, 1.5 s for 3, 7.5 s for 10, and minutes for 30.
+  Compilation: takes longer the more coordinates there are: seconds for 10, minutes for 30.
 
   The start is that of Gower (1968), the Guttman transform that of de Leeuw (1977).
 
@@ -198,5 +199,5 @@ def _of_rows(function: Any, x: jax.Array, p: jax.Array, *rows: jax.Array) -> jax
 def _force(x: jax.Array, p: jax.Array, t: jax.Array, *w: jax.Array) -> jax.Array:
   """``F`` of one point: x ``(d)``, t and w ``(m)``."""
   away = x[None] - p
-  pull = 1 - multilateration.ratio(t, (away * away).sum(1))
+  pull = 1 - ratio(Pairs(t), (away * away).sum(1))
   return ((w[0] * pull if w else pull)[:, None] * away).sum(0)

@@ -1,7 +1,10 @@
-"""The pictures of docs/points.md and docs/numerics.md: ``python docs/pictures.py``, from the root, with extra cli."""
+"""The pictures of README and of the guides: ``python docs/pictures.py``, from the root, with extra cli."""
 
+import csv
 import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -16,7 +19,48 @@ from benchmarks.points import problem  # noqa: E402
 from jax_edm import classical_mds, distances, matern, procrustes, radial, safe_root, smacof  # noqa: E402
 
 DELETED = 110
+CONTIGUOUS = ((-126, -66), (24, 50))  # degrees of longitude and latitude
 RESULTS = ROOT / "benchmarks" / "results" / "x86_64-2cores-jax0.10.1-points.json"
+
+
+def overview(file: Path) -> None:
+  """Points with the gradient of a loss, also where two coincide; their distances; and points from distances."""
+  random, sets = np.random.default_rng(2), np.repeat(np.arange(3), 8)
+  x = 2.2 * np.array([[0, 1], [-0.9, -0.5], [0.9, -0.5]])[sets] + random.normal(size=(24, 2)) * 0.75
+  x[5], x[13] = x[4], x[12]  # the same point twice
+  same = sets[:, None] == sets
+
+  def loss(x: jax.Array) -> jax.Array:  # near each other in a set, and 5 apart otherwise
+    r = distances(x)
+    return jnp.where(same, r, jnp.maximum(5 - r, 0)).sum()
+
+  down = -np.asarray(jax.jit(jax.grad(loss))(x.astype(np.float32)))
+  assert np.isfinite(down).all()
+  figure = Figure(figsize=(13, 3.9), layout="constrained")
+  points, matrix, map_ = figure.subplots(1, 3, width_ratios=(1, 1.05, 1.6))
+  points.quiver(*x.T, *down.T, color="0.55", width=0.006)
+  points.scatter(*x.T, c=[f"C{k}" for k in sets], zorder=3)
+  points.scatter(*x[[4, 12]].T, s=130, facecolors="none", edgecolors="k", label="two points at one place")
+  points.set(title="a loss of distances(x), and its gradient", aspect="equal", xticks=[], yticks=[])
+  points.margins(0.15)
+  points.legend(loc="upper left", fontsize=8)
+  figure.colorbar(matrix.imshow(np.asarray(distances(x.astype(np.float32)))), shrink=0.85)
+  matrix.set(title="distances(x)", xticks=[], yticks=[])
+  places = airports()
+  map_.scatter(*places[:, :2].T, s=2.5)
+  error = np.sqrt(np.mean(places[:, 2] ** 2))
+  map_.set(xlim=CONTIGUOUS[0], ylim=CONTIGUOUS[1], aspect=1.25, xticks=[], yticks=[])
+  map_.set_title(f"{len(places):,} airports from 10 % of their distances, {error:.1f} km off")
+  figure.savefig(file, dpi=110)
+
+
+def airports() -> np.ndarray:
+  """Longitude, latitude and error in km of each airport, as the main job finds them."""
+  with tempfile.TemporaryDirectory() as folder:
+    subprocess.run([sys.executable, "-m", "jax_edm", "--output", folder], check=True, capture_output=True, cwd=ROOT)
+    with open(Path(folder) / "points.csv", encoding="utf-8") as lines:
+      rows = [[row["longitude"], row["latitude"], row["error_km"]] for row in csv.DictReader(lines)]
+  return np.asarray(rows, np.float64)
 
 
 def recovery(file: Path) -> None:
@@ -105,6 +149,7 @@ def derivatives_of_a_kernel(file: Path) -> None:
 
 
 if __name__ == "__main__":
+  overview(ROOT / "docs" / "overview.png")
   derivatives_of_a_kernel(ROOT / "docs" / "radial_error.png")
   recovery(ROOT / "docs" / "points_recovery.png")
   methods(ROOT / "docs" / "points_methods.png")

@@ -13,6 +13,41 @@ Example:
   Array([[-2.4, -3.2],
          [ 1.2,  1.6],
          [ 1.2,  1.6]], dtype=float32)
+
+Matrices of distances:
+  edm                 squared distances between all points of one set, or of two
+  distances           their roots
+  safe_root           the root of a squared distance, with derivatives that are zero at zero
+  edm_jvp, edm_vjp    the derivative of ``edm`` times a tangent, and times a cotangent
+  edm_jacobian        the whole derivative
+  pdist, squareform   SciPy's condensed form
+
+Functions of the distance, for use with ``edm`` and in sums:
+  matern              the Matern kernels
+  radial              any function of the distance, smooth at zero where it is
+
+Sums over pairs, in O(n) memory:
+  pairwise_sum        of any function of one pair: kernels, energies, stress
+  pairwise_logsumexp  soft minima, Sinkhorn, densities
+  nearest             the k nearest points (``Nearest``)
+
+Points from distances:
+  smacof              complete or missing distances, bounds, fixed points (``SMACOFResult``)
+  smacof_edges        a list of measured pairs, for many points
+  classical_mds       complete distances, in closed form (``ClassicalMDS``)
+  place               new points in a known map
+  smooth_bounds       what bounds imply by the triangle inequality
+  guttman_transform, guttman_inverse   one step of SMACOF
+
+Tests and comparisons:
+  stress              how far distances between points are from targets
+  procrustes          one set moved onto another (``Procrustes``)
+  standard_errors     how sure a map is (``StandardErrors``)
+  is_edm, embedding_dimension          whether a matrix can be one of squared distances, and of which points
+  gram_from_edm, edm_from_gram         to Gram matrices, and back
+
+``D`` always means squared distances, and ``target`` distances. ``help(jax_edm.edm)`` shows shapes, errors, derivatives
+and accuracy of a function. ``python -m jax_edm --help`` is the command line.
 """
 
 from jax_edm._core.condensed import pdist, squareform

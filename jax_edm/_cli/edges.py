@@ -63,7 +63,7 @@ def read_edges(path: Path, dim: int, *, squared: bool = False, anchors: Path | N
   """Enough pairs, and connected, to place their points."""
   table = arrays.read_text(path, _table)
   names = _names(path)
-  if names is None or names != COLUMNS[: len(names)]:  # in a comment: the table has checked those above its columns
+  if names != COLUMNS[: 3 + (table.weights is not None)]:  # in a comment: the table has checked those above its columns
     raise error(path, EXPECTED, ", ".join(names or [])[:40], "Write these columns alone, in this order")
   numbers, labels = _numbered(table)
   check_dimension(dim, len(labels), anchors is not None)

@@ -9,11 +9,10 @@ import numpy as np
 from jax_edm._cli import condensed, doubts, tables
 from jax_edm._cli.condensed import is_condensed
 from jax_edm._cli.errors import UserError, error, unclear
-from jax_edm._cli.tables import Sheet, counts, is_label, is_missing, is_name, is_same, is_text
+from jax_edm._cli.tables import FEWEST_COUNTED, Sheet, counts, is_label, is_missing, is_name, is_same, is_text
 
 INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "rownames", "unnamed: 0")
 OF_PANDAS = ("unnamed: ", "level_")  # how it calls a column without a name
-FEWEST_COUNTED = 3  # rows whose first entries count them: fewer may well be coordinates
 WHOLE = re.compile(r"\d+|-[1-9]\d*")  # what may be the name of a row that counts
 
 
@@ -29,6 +28,7 @@ class Layout(NamedTuple):
 
 def matrix(sheet: Sheet, what: str) -> Table:
   """A square matrix, whole or a triangle, or the condensed form in one column."""
+  sheet = _without_empty_end(sheet)
   layout = _matrix_layout(sheet)
   triangle = len(set(sheet.widths[layout.header :])) > 1
   values = tables.read_numbers(_completed(sheet, layout.header) if triangle else sheet, *layout)
@@ -44,21 +44,38 @@ def matrix(sheet: Sheet, what: str) -> Table:
     _check_labels_or_distances(sheet, layout, values)
   square = values if of_one_point else condensed.square(sheet.path, values, what)
   doubts.check_decimal_commas(sheet, layout.header)
+  doubts.check_blanks(sheet, layout.header)
   return Table(square, labels)
 
 
+def _without_empty_end(sheet: Sheet) -> Sheet:
+  """A matrix without the separator too many at the end of every line that some spreadsheets write."""
+  if sheet.separator not in ",;" or sheet.widths[0] <= len(sheet.lines) or not _ends_empty(sheet):
+    return sheet
+  if counts(sheet.first_column):
+    doubts.check_are_labels(sheet, False)
+  lines, widths = [line.removesuffix(sheet.separator) for line in sheet.lines], [width - 1 for width in sheet.widths]
+  return sheet._replace(lines=lines, widths=widths, first_row=sheet.first_row[:-1])
+
+
+def _ends_empty(sheet: Sheet) -> bool:
+  return all(line.endswith(sheet.separator) for line in sheet.lines)
+
+
 def _check_condensed(sheet: Sheet, layout: Layout) -> None:
-  """One column has an entry for each pair; what stands beside it may count, and names nothing."""
-  if layout.index_column:
-    names = sheet.first_column[layout.header :]
-    if wrong := [name for name in names if name == "" or is_text(name)]:
-      got = f"a first column with {wrong[0][:40]!r}"
-      advice = "Delete that column if they are, else write the whole matrix"
-      raise unclear(sheet.path, "these are the entries of all pairs, in order", got, advice)
+  """One column has an entry for each pair; what stands beside it counts, and says nothing of another order."""
+  names = sheet.first_column[layout.header :]
+  if layout.index_column and not counts(names):
+    got = f"{', '.join(name[:40] for name in names[:3])}, ... beside them"
+    advice = "Delete that column if they are, else sort them by it, or write the whole matrix"
+    raise unclear(sheet.path, "these are the entries of all pairs, in order", got, advice)
 
 
 def points(sheet: Sheet, index: bool | None = None) -> Table:
   """One row for each point. ``index`` says whether the first column holds labels; ``None``: this is found out."""
+  if _ends_empty(sheet) and any(line.strip(sheet.separator) for line in sheet.lines):
+    got = "a separator at the end of every line, and nothing behind it"
+    raise error(sheet.path, "the last column must hold a coordinate", got, "Delete that separator")
   short = _is_short(sheet) and all(map(is_text, sheet.first_row))
   if len(set(sheet.widths[short:])) > 1:
     if _has_one_name_too_few(sheet) and sheet.widths[0] == 1 and sheet.decimal == ",":
@@ -69,6 +86,7 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
     raise error("--index", "there must be a coordinate beside the labels", "one column", "Leave it out")
   header = short or _has_header(sheet)
   doubts.check_decimal_commas(sheet, header)
+  doubts.check_blanks(sheet, header)
   if header:
     _check_columns(sheet, short)
   if index is None:
@@ -229,9 +247,11 @@ def _has_header(sheet: Sheet) -> bool:
   if named and (counted or any(map(is_name, names))):  # as pandas and R write
     return True
   labelled = named and bool(names) and (corner != "" or any(map(is_label, sheet.first_column[1:])))
-  a_point = is_text(corner) and (counted or _are_whole_above_fractions(sheet, names))
+  counting = counts(sheet.first_row) or (counted and is_text(corner))
+  years = is_text(corner) and _are_whole_above_fractions(sheet, names)
   steps = doubts.are_steps(sheet, names if is_text(corner) else sheet.first_row)
-  if labelled or ((a_point or steps or counts(sheet.first_row)) and len(sheet.lines) > 2):
+  above_one = counting and "0" in sheet.first_row  # pandas counts from 0, also above one point
+  if labelled or above_one or ((counting or years or steps) and len(sheet.lines) > 2):
     numbers = [cell for cell in sheet.first_row if not (is_text(cell) or is_missing(cell))]
     of_point = f"write {numbers[0]}.0 for {numbers[0]}" if numbers and not labelled else "write its label"
     raise _unclear_first_line(sheet, f"Delete it if it is a header, or {of_point} if it is a point")

@@ -28,6 +28,7 @@ ALONE = "\x1f"  # in no file: every line is one cell
 DECLARED = re.compile(r'"?sep=([;,\t]|\\t)"?')  # a first line that says what the separator is, as Excel reads it
 BOOLEANS = {"true", "false"}
 NOT_NAMES = {*(word.lower() for word in MISSING), "missing", *BOOLEANS}
+FEWEST_COUNTED = 3  # rows whose first entries count them: fewer may well be numbers
 ROWS = "Leave an entry empty, or write NA, where there is none"
 
 
@@ -41,6 +42,7 @@ class Lines(NamedTuple):
   lines: list[str]
   numbers: list[int]  # of the lines, in the file
   around: tuple[int, int]  # what would be the number of a line above the first, and of one below the last
+  padded: list[str]  # the lines with the blanks at their ends
   unquoted: list[str]  # the lines without what stands in quotation marks, but for numbers with decimal commas
   separators: list[str]  # that the file may have
   declared: bool  # its first line says which
@@ -53,6 +55,7 @@ class Sheet(NamedTuple):
   lines: list[str]
   numbers: list[int]
   around: tuple[int, int]
+  padded: list[str]
   separator: str
   declared: bool
   decimal: str
@@ -99,7 +102,8 @@ def _reading(sheet: Sheet, interpret: Callable[[Sheet], T]) -> T | UserError:
 
 def _lines(path: Path) -> Lines:
   every = re.split(r"\r\n|\r|\n", _text(path))
-  numbered = [(k, line.strip(" ")) for k, line in enumerate(every, 1) if line.strip(" ")]
+  full = [(k, line) for k, line in enumerate(every, 1) if line.strip(" ")]
+  numbered = [(k, line.strip(" ")) for k, line in full]
   declared = DECLARED.fullmatch(numbered[0][1]) if numbered else None
   first, second = [line for _, line in [*numbered, (0, ""), (0, "")][:2]]
   comment = first.startswith("# ") and not second.startswith("#")  # the header of numpy.savetxt
@@ -113,7 +117,8 @@ def _lines(path: Path) -> Lines:
   unquoted = [QUOTED.sub(_number_or_nothing, line) if '"' in line else line for line in lines]
   separators = [declared[1].replace(r"\t", "\t")] if declared else _separators(unquoted)
   below = max(numbered[-1][0] + 1, len(every) - (every[-1] == ""))  # one blank line at the end is none
-  return Lines(path, lines, [k for k, _ in numbered], (above, below), unquoted, separators, bool(declared))
+  padded = [line for _, line in full[bool(above) :]]
+  return Lines(path, lines, [k for k, _ in numbered], (above, below), padded, unquoted, separators, bool(declared))
 
 
 def _check_comment(path: Path, comment: str, line: str) -> None:
@@ -121,8 +126,8 @@ def _check_comment(path: Path, comment: str, line: str) -> None:
   for separator in SEPARATORS:
     name, *numbers = (cell.strip() for cell in comment[2:].split(separator))
     label, *below = (cell.strip() for cell in line.split(separator))
-    of_points = len(numbers) == len(below) > 0 and is_label(name) and is_label(label)
-    if of_points and not any(is_text(cell) or is_missing(cell) for cell in numbers):
+    labelled = is_label(label) or (is_missing(label) and is_label(name))
+    if labelled and len(numbers) == len(below) and any(numbers) and not any(map(is_text, numbers + below)):
       advice = "Delete it if it is a comment, or its # if it is a point"
       raise unclear(path, "the first line is a point", repr(comment[:40]), advice)
 
@@ -142,9 +147,7 @@ def _separators(unquoted: list[str]) -> list[str]:
 
 
 def _sheet(text: Lines, separator: str) -> Sheet:
-  path, lines, numbers, around, unquoted, _, declared = text
-  if all(line.endswith(separator) for line in unquoted) and _is_one_too_wide(unquoted, separator):
-    lines = [line.removesuffix(separator) for line in lines]
+  path, lines, numbers, around, padded, unquoted, _, declared = text
   decimal = "," if separator != "," and _has_decimal_commas(unquoted, separator) else "."
   widths: list[int] = []
   first_row: list[str] = []
@@ -161,7 +164,7 @@ def _sheet(text: Lines, separator: str) -> Sheet:
   if len(widths) != len(lines):
     got = f"a line break between quotation marks, from line {numbers[len(widths) - 1]} on"
     raise error(path, "every row must be one line", got, "Close the quotation marks, or shorten that label")
-  return Sheet(path, lines, numbers, around, separator, declared, decimal, widths, first_row, first_column)
+  return Sheet(path, lines, numbers, around, padded, separator, declared, decimal, widths, first_row, first_column)
 
 
 def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:
@@ -170,7 +173,7 @@ def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:
 
 def read_numbers(sheet: Sheet, header: bool, index: bool) -> np.ndarray:
   """The cells below the header and right of the index, float64, NaN where missing; short lines end with NaN."""
-  if not any(sheet.lines[header:]):
+  if not any(line.strip(f"{sheet.separator} ") for line in sheet.lines[header:]):
     raise _no_numbers(sheet.path)
   names = range(max(sheet.widths[header:]))
   text = "\n".join(sheet.lines[header:])
@@ -263,11 +266,6 @@ def _text(path: Path) -> str:
     got = "a NUL character"
     raise error(path, "the file must be text, in UTF-8 or UTF-16 with its byte order mark", got, "Save it as UTF-8")
   return text
-
-
-def _is_one_too_wide(unquoted: list[str], separator: str) -> bool:
-  """Whether every line ends with a separator too many, as some spreadsheets write; a last column may be empty, too."""
-  return separator in ",;" and unquoted[0].count(separator) >= len(unquoted)
 
 
 def _has_decimal_commas(unquoted: list[str], separator: str) -> bool:

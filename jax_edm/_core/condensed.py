@@ -7,17 +7,19 @@ import numpy as np
 from jax_edm import _errors
 from jax_edm._core import validation
 from jax_edm._core.batching import with_all_digits
-from jax_edm._core.edm import distances
-from jax_edm._typing import ArrayLike
+from jax_edm._core.edm import check, distances
+from jax_edm._typing import ArrayLike, Method
 
 
-def pdist(x: ArrayLike) -> jax.Array:
+def pdist(x: ArrayLike, *, method: Method = None) -> jax.Array:
   r"""Distances between all pairs of points i < j, as ``scipy.spatial.distance.pdist`` orders them.
 
   Shapes: ``n`` points; ``d`` coordinates; ``...`` leading batch axes.
 
   Args:
     x: points, ``(..., n, d)``.
+    method: as for :func:`jax_edm.edm`: ``"difference"`` for distances that are as accurate as SciPy's, also between
+      points that are close together in many coordinates.
 
   Returns:
     ``(..., n (n - 1) / 2)``: (0, 1), (0, 2), ..., (0, n-1), (1, 2), ..., in the unit and the dtype of the points. Their
@@ -34,9 +36,9 @@ def pdist(x: ArrayLike) -> jax.Array:
     >>> pdist(jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
     Array([5., 3., 4.], dtype=float32)
   """
-  _errors.points("pdist", "x", x)
+  check("pdist", x, method=method)
   _errors.known("pdist", "the number of points", jnp.shape(x)[-2])
-  return _condensed(distances(x))
+  return _condensed(distances(x, method=method))
 
 
 def squareform(a: ArrayLike) -> jax.Array:

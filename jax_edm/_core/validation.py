@@ -22,7 +22,8 @@ def square(function: str, name: str, matrix: Any, boolean: bool = False) -> int:
   """``(..., n, n)``, of a real number type; returns n."""
   real(function, name, matrix, boolean)
   if len(matrix.shape) < 2 or matrix.shape[-1] != matrix.shape[-2]:
-    advice = "For SciPy's condensed form use jax_edm.squareform"
+    condensed = "For SciPy's condensed form use jax_edm.squareform"
+    advice = "Pass the whole matrix, or its condensed form" if function == "squareform" else condensed
     raise error(function, f"{name} must be a square matrix, (..., n, n)", f"shape {matrix.shape}", advice)
   return matrix.shape[-1]
 

@@ -22,6 +22,14 @@ def test_condensed_form_is_that_of_scipy(n, rng):
   np.testing.assert_array_equal(squareform(matrix), condensed)
 
 
+def test_distances_by_differences_keep_close_points(rng):
+  """In 20 coordinates a product takes points for one that are 1e-4 of the cloud apart."""
+  x = rng.normal(size=(3, 20)).astype(np.float32)
+  x[1] = x[0] + np.float32(1e-5)
+  expected = scipy_distance.pdist(x.astype(np.float64))
+  np.testing.assert_allclose(pdist(x, method="difference"), expected, rtol=22 * np.finfo(np.float32).eps)
+
+
 def test_derivatives_of_the_condensed_form(rng):
   x = rng.normal(size=(2, 5, 3)).astype(np.float32)
   x[0, 1] = x[0, 0]
@@ -54,12 +62,13 @@ BAD = {
   ),
   "number": (ValueError, "squareform: a must be a vector", lambda: squareform(np.float32(1))),
   "batch": (ValueError, r"jax.vmap\(squareform\)", lambda: squareform(np.ones((2, 3, 3)))),
-  "not square": (ValueError, "squareform: a must be a square matrix", lambda: squareform(D[:2])),
+  "not square": (ValueError, "squareform: a must be a square matrix.*or its condensed form", lambda: squareform(D[:2])),
   "asymmetric": (ValueError, "squareform: a must be symmetric", lambda: squareform(changed(3, 1, 2))),
   "infinite": (ValueError, "squareform: a must be symmetric", lambda: squareform(changed(np.inf, 1, 2))),
   "diagonal": (ValueError, "squareform: a must have a zero diagonal", lambda: squareform(changed(3, 2, 2))),
   "NaN": (ValueError, "squareform: a must have a zero diagonal", lambda: squareform(changed(np.nan, 2, 2))),
   "boolean": (TypeError, "squareform: a must hold real numbers", lambda: squareform(D[0] > 0)),
+  "method": (ValueError, "pdist: method must be", lambda: pdist(D, method="exact")),
   "one point": (ValueError, "pdist: x must have the shape", lambda: pdist(D[0])),
 }
 

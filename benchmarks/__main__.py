@@ -3,8 +3,8 @@
 Every result is compared with a float64 oracle before it is timed. Results, with versions, device and commit, are kept
 as JSON in ``benchmarks/results/``; ``docs/performance.md`` explains them. The parts: whole models (``models.py``), the
 matrix itself (``dense.py``), streamed reductions (``streamed.py``), points from distances (``points.py``), the accuracy
-of single entries (``accuracy.py``), sums with a cutoff (``near.py``), nearest points (``neighbours.py``), and, with
-``--against``, another version of the package (``versions.py``).
+of single entries (``accuracy.py``), sums with a cutoff (``near.py``), nearest points (``neighbours.py``), the gallery
+(``gallery.py``, with extra gallery), and, with ``--against``, another version of the package (``versions.py``).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import accounting, accuracy, dense, maps, models, near, neighbours, points, streamed, versions
+from benchmarks import accounting, accuracy, dense, gallery, maps, models, near, neighbours, points, streamed, versions
 from benchmarks.case import Case
 from benchmarks.losses import by_hand
 from benchmarks.table import RESULTS, kept, kept_models, kept_part, models_tables, table
@@ -34,7 +34,7 @@ CASES: dict[str, Callable[[], Iterable[Case]]] = {
   "points": points.cases,
 }
 MEASURES = {"near": near.measure, "neighbours": neighbours.measure}
-PARTS = ("models", *CASES, "accuracy", "near", "neighbours", "versions")
+PARTS = ("models", *CASES, "accuracy", "near", "neighbours", "gallery", "versions")
 
 
 def check(case: Case) -> None:
@@ -81,7 +81,8 @@ def environment() -> dict[str, Any]:
   def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
-  packages = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", "torch", "pykeops", "jax-md", "jaxkd")
+  packages = ["jax", "jaxlib", "numpy", "scipy", "scikit-learn", "torch", "pykeops", "jax-md", "jaxkd"]
+  packages += ["flax", "gpjax", "lineax", "numpyro", "optimistix", "ott-jax", "tinygp"]
   return {
     "versions": {p: version(p) for p in packages} | {"python": platform.python_version()},
     "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
@@ -103,14 +104,18 @@ def main() -> int:
   other = versions.load_other(options.against) if options.against else None
   if other is not None:
     found["against"] = f"{versions.name_of(other)}, {options.against}"
-  chosen = [options.part] if options.part else [part for part in PARTS if part != "versions" or other]
+  asked_for = {"gallery"} | (set() if other else {"versions"})  # these need more than the extra bench
+  chosen = [options.part] if options.part else [part for part in PARTS if part not in asked_for]
   everything = []
   for part in chosen:
+    record: dict[str, Any]
     if part == "models":
       rows = models.few() if options.few else None
       record = {"results": accounting.measure_all(options.only, plan(options, other), rows)}
     elif part == "accuracy":
       record = measure_accuracy(options.quick)
+    elif part == "gallery":
+      record = {"pages": gallery.measure(options.quick, options.only)}
     elif part in MEASURES:
       record = MEASURES[part](options.quick)
     else:

@@ -8,7 +8,6 @@ A page is a script, ``examples/gallery/NAME.py``, with three names:
   no arrays that can be compared, as for two embeddings: then ``main`` returns how good each of them is.
 """
 
-import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,8 @@ def pages() -> list[str]:
 def load(name: str) -> ModuleType:
   """The script as a module of its own, anew each time."""
   spec = importlib.util.spec_from_file_location(f"gallery_{name}", SCRIPTS / f"{name}.py")
-  assert spec and spec.loader
+  assert spec is not None
+  assert spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
@@ -45,15 +45,13 @@ def measure(quick: bool, only: str = "") -> dict[str, Any]:
   for name in pages():
     if only in name:
       print(f"\n{name}", flush=True)
-      before = jax.config.jax_enable_x64
       page = load(name)
       numbers = page.main(picture=str(ROOT / "docs" / "gallery" / f"{name}.png"))
       rows = [timed(work, sides, page.TOLERANCE, quick) for work, sides in page.sides().items()]
       found[name] = {"found": numbers, "rows": rows}
       print("\n".join(tables(found[name])), flush=True)
-      jax.config.update("jax_enable_x64", before)
       jax.clear_caches()
-  return {"pages": found}
+  return found
 
 
 def timed(work: str, sides: Sides, tolerance: float | None, quick: bool) -> dict[str, Any]:

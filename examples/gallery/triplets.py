@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from jax_edm import distances, nearest
 
 TOLERANCE = 2e-3
-BATCH, STEPS, TRAIN = 512, 300, 1200
+BATCH, DIMENSION, STEPS, TRAIN = 256, 8, 300, 1200
 EPSILON = 1e-12
 
 
@@ -79,57 +79,150 @@ def network_of(dimension):
   return nnx.Sequential(*layers, nnx.Linear(128, dimension, rngs=rngs))
 
 
-# --8<-- [start:step]
-@partial(nnx.jit, static_argnames="distances")
-def train_step(network, optimizer, x, labels, distances=distances):
-  loss, gradient = nnx.value_and_grad(lambda network: triplet_loss(network(x), labels, distances))(network)
-  optimizer.update(network, gradient)
-  return loss
-
-
-# --8<-- [end:step]
+def optimizer_of(network):
+  return nnx.Optimizer(network, optax.adam(1e-3), wrt=nnx.Param)
 
 
 # --8<-- [start:train]
 def batches(x, labels, count):
-  """With replacement, as for augmented or balanced data."""
+  """With replacement, so that some samples stand in a batch more than once."""
   rng = np.random.default_rng(0)
   for _ in range(count):
     rows = rng.integers(len(x), size=BATCH)
     yield x[rows], labels[rows]
 
 
-def train(x, labels, count, distances=distances):
-  network = network_of(2)
-  optimizer = nnx.Optimizer(network, optax.adam(1e-3), wrt=nnx.Param)
-  losses = [float(train_step(network, optimizer, *batch, distances=distances)) for batch in batches(x, labels, count)]
-  return network, losses
+def update(network, optimizer, x, labels, distances):
+  loss, gradient = nnx.value_and_grad(lambda network: triplet_loss(network(x), labels, distances))(network)
+  optimizer.update(network, gradient)
+  return loss
+
+
+def train(x, labels, steps, distances=distances):
+  network = network_of(DIMENSION)
+  optimizer, step = optimizer_of(network), nnx.jit(partial(update, distances=distances))
+  return network, [float(step(network, optimizer, *batch)) for batch in batches(x, labels, steps)]
 
 
 # --8<-- [end:train]
 
 
 # --8<-- [start:recall]
-def recall(network, x, labels):
+def recall(z, labels):
   """How often the nearest other sample has the same label."""
-  return float((labels[nearest(network(x)).indices[:, 0]] == labels).mean())
+  return float((labels[nearest(z).indices[:, 0]] == labels).mean())
 
 
 # --8<-- [end:recall]
 
-if __name__ == "__main__":
-  import time
+
+def digits():
+  """Images and labels, to train on and held out."""
   x, labels = load_digits(return_X_y=True)
   order = np.random.default_rng(1).permutation(len(x))
   x, labels = (x[order] / 16).astype(np.float32), labels[order]
-  tr = x[:TRAIN], labels[:TRAIN]; te = x[TRAIN:], labels[TRAIN:]
-  print(recall(lambda x: x, *te), recall(network_of(2), *te))
-  for f in (distances, with_epsilon, by_product):
-    t=time.time(); net, l = train(*tr, STEPS, f); print(l[::30], l[-1], recall(net,*te), recall(net,*tr), time.time()-t)
-  b = next(batches(*tr, 1))
-  z = network_of(2)(b[0])
-  r0 = np.asarray(((b[0][:,None]-b[0][None])**2).sum(-1)); rz=np.asarray(((z[:,None]-z[None])**2).sum(-1))
-  i = np.triu_indices(BATCH,1)
-  print((r0[i]==0).sum(), (rz[i]==0).sum(), ((r0[i]==0)&(rz[i]!=0)).sum(), rz[i][r0[i]==0].max(), rz[i][r0[i]>0].min())
-  for f in (plain, without_diagonal, with_epsilon, distances):
-    g = jax.grad(triplet_loss)(z, jnp.asarray(b[1]), f); print(f.__name__, int(jnp.isnan(g).any(1).sum()), float(jnp.abs(g).max()))
+  return (x[:TRAIN], labels[:TRAIN]), (x[TRAIN:], labels[TRAIN:])
+
+
+def main(picture="triplets.png"):
+  known, (x, labels) = digits()
+  untrained = network_of(DIMENSION)
+  found = of_one_batch(untrained, *next(batches(*known, 1))) | without_duplicates(untrained, *known)
+  network, losses = train(*known, STEPS)
+  network_epsilon, losses_epsilon = train(*known, STEPS, with_epsilon)
+  _, losses_plain = train(*known, 5, plain)
+  found |= {
+    "first loss": losses[0],
+    "last loss": losses[-1],
+    "last loss, epsilon": losses_epsilon[-1],
+    "finite losses of five, plain": int(np.isfinite(losses_plain).sum()),
+    "recall@1 of the pixels": recall(x, labels),
+    "recall@1 before training": recall(untrained(x), labels),
+    "recall@1 after training": recall(network(x), labels),
+    "recall@1 after training, epsilon": recall(network_epsilon(x), labels),
+  }
+  for name, number in found.items():
+    print(f"{name}: {number}")
+  draw(picture, labels, untrained(x), network(x), losses, losses_epsilon, losses_plain)
+  return found
+
+
+def of_one_batch(network, x, labels):
+  """How many pairs of a batch coincide, and of how many samples the gradient is not a number."""
+  z = network(x)
+  first, second = np.triu_indices(len(z), 1)
+  equal = np.asarray((z[first] == z[second]).all(1))
+  found = {"samples of a batch": len(z), "pairs of a batch that coincide": int(equal.sum())}
+  ways = {"plain": plain, "without the diagonal": without_diagonal, "epsilon": with_epsilon, "jax_edm": distances}
+  for name, way in ways.items():
+    gradient = jax.grad(triplet_loss)(z, labels, way)
+    found[f"samples with a NaN gradient, {name}"] = int(jnp.isnan(gradient).any(1).sum())
+  return found
+
+
+def without_duplicates(network, x, labels):
+  """How far the loss and its gradient are from those with epsilon, where each sample stands in the batch once."""
+  z = network(x[:BATCH])
+  (loss, gradient), (expected, other) = (
+    jax.value_and_grad(triplet_loss)(z, labels[:BATCH], way) for way in (distances, with_epsilon)
+  )
+  return {
+    "difference of the losses, no duplicates": abs(float(loss / expected) - 1),
+    "largest difference of the gradients, no duplicates": float(jnp.abs(gradient - other).max() / jnp.abs(other).max()),
+  }
+
+
+WAYS = {"jax_edm": distances, "broadcast form, epsilon": with_epsilon, "product form, epsilon": by_product}
+
+
+def sides():
+  rng, rows = np.random.default_rng(0), {}
+  for n in (512, 1024):
+    for d in (64, 128):
+      z, labels = jnp.asarray(rng.normal(size=(n, d)) / d**0.5, jnp.float32), jnp.asarray(rng.integers(10, size=n))
+      rows[f"loss and gradient, batch of {n:,}, d={d}"] = {
+        name: partial(jax.jit(jax.value_and_grad(partial(triplet_loss, distances=way))), z, labels)
+        for name, way in WAYS.items()
+      }
+  x, labels = (jnp.asarray(part[:512]) for part in digits()[0])
+  rows["training step, batch of 512, d=64"] = {name: partial(pure_step(way), x, labels) for name, way in WAYS.items()}
+  return rows
+
+
+def pure_step(distances):
+  """From the same state in each call: the loss, and the state of the network and of Adam after it."""
+  network = network_of(64)
+  graph, state = nnx.split((network, optimizer_of(network)))
+
+  @jax.jit
+  def step(state, x, labels):
+    network, optimizer = nnx.merge(graph, state)
+    return update(network, optimizer, x, labels, distances), nnx.state((network, optimizer))
+
+  return partial(step, state)
+
+
+def draw(file, labels, before, after, losses, losses_epsilon, losses_plain):
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(12.5, 4.2), layout="constrained")
+  *planes, curve = figure.subplots(1, 3)
+  for axes, title, z in zip(planes, ("before training", "after"), (before, after), strict=True):
+    x, y = (np.asarray(z - z.mean(0)) @ np.linalg.svd(z - z.mean(0))[2][:2].T).T
+    dots = axes.scatter(x, y, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=9, linewidth=0)
+    axes.set(xticks=[], yticks=[], title=f"Held-out digits, {title}: recall@1 {recall(z, labels):.1%}")
+  figure.colorbar(dots, ax=planes, ticks=range(10))
+  curve.plot(losses_epsilon, color="tab:orange", lw=4, alpha=0.5, label="broadcast form, epsilon")
+  curve.plot(losses, color="tab:blue", lw=1, label="jax_edm.distances")
+  last = int(np.isfinite(losses_plain).sum()) - 1
+  curve.plot(
+    last, losses_plain[last], "x", color="tab:red", ms=10, mew=2, label="plain root: NaN from the next step on"
+  )
+  curve.set(xlabel="step", title="Triplet loss of a batch", ylim=(0, None))
+  curve.legend(frameon=False)
+  figure.savefig(file, dpi=110)
+  print(f"wrote {file}")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,12 +1,12 @@
-"""What the site consists of: every name, every page of the gallery, every block; ``mkdocs build --strict`` builds it."""
+"""What the site consists of: every name, every page of the gallery, every block; ``.ci/run`` builds it."""
 
 import re
 from pathlib import Path
 
 import pytest
-from test_docs import BLOCK, PART, ROOT, table_lines
 
 import jax_edm
+from test_docs import BLOCK, PART, ROOT, table_lines
 
 DOCS = ROOT / "docs"
 SCRIPTS = sorted((ROOT / "examples" / "gallery").glob("*.py"))
@@ -17,7 +17,9 @@ def text_of(path):
 
 
 def test_every_public_name_is_in_the_reference_once():
-  shown = [name for page in (DOCS / "api").glob("*.md") for name in re.findall(r"^::: jax_edm\.(\w+)$", text_of(page), re.M)]
+  shown = [
+    name for page in (DOCS / "api").glob("*.md") for name in re.findall(r"^::: jax_edm\.(\w+)$", text_of(page), re.M)
+  ]
   assert sorted(shown) == sorted(jax_edm.__all__)
   listed = re.findall(r"\[`\w+`\]\[jax_edm\.(\w+)\]", text_of(DOCS / "api" / "index.md"))
   assert sorted(listed) == sorted(jax_edm.__all__)

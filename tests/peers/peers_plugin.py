@@ -8,9 +8,10 @@ import json
 import os
 from pathlib import Path
 
-import edm_adapters
 import pytest
 import scipy.spatial.distance as scipy_distance
+
+import edm_adapters
 
 REPORT = Path(os.environ["JAX_EDM_PEERS_REPORT"])
 

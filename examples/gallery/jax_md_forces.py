@@ -1,9 +1,9 @@
 """Soft spheres beside JAX-MD: the same energy and forces, and JAX-MD's minimizer driven by them.
 
-JAX-MD writes an energy as a function of positions, and its minimizers and integrators take any such function. Here it is
-one call of ``pairwise_sum``, of all pairs or of near pairs alone. It is compared with ``soft_sphere_pair`` and with
-``soft_sphere_neighbor_list`` of JAX-MD, and then FIRE of JAX-MD packs 3,000 discs in a bowl, once with each energy. Needs
-jax-md, and matplotlib for the picture; run ``python examples/gallery/jax_md_forces.py``.
+JAX-MD writes an energy as a function of positions, and its minimizers and integrators take any such function. Here it
+is one call of ``pairwise_sum``, of all pairs or of near pairs alone. It is compared with ``soft_sphere_pair`` and with
+``soft_sphere_neighbor_list`` of JAX-MD, and then FIRE of JAX-MD packs 3,000 discs in a bowl, once with each energy.
+Needs jax-md, and matplotlib for the picture; run ``python examples/gallery/jax_md_forces.py``.
 """
 
 from functools import partial
@@ -187,6 +187,7 @@ def draw(file, first, last, energies, energies_listed):
   from matplotlib import colormaps
   from matplotlib.collections import EllipseCollection
   from matplotlib.figure import Figure
+  from PIL import Image
 
   figure = Figure(figsize=(12.5, 4.2), layout="constrained")
   *places, curve = figure.subplots(1, 3)
@@ -207,6 +208,7 @@ def draw(file, first, last, energies, energies_listed):
   curve.set(xlabel="step of FIRE", title="Energy, springs and bowl")
   curve.legend(frameon=False)
   figure.savefig(file, dpi=110)
+  Image.open(file).convert("RGB").quantize(64).save(file, optimize=True)  # a quarter of the bytes
   print(f"wrote {file}")
 
 

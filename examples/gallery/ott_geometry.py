@@ -39,6 +39,7 @@ class StreamedCloud(pointcloud.PointCloud):
 
     size, sign = pairwise_logsumexp(exponent, x, y, args=(potential,), weights=vec, return_sign=True)
     return eps * size, sign
+
   # --8<-- [end:geometry]
 
 
@@ -62,6 +63,8 @@ def dense(x, y):
 @jax.jit
 def online(x, y):
   return jax.value_and_grad(transport_cost)(x, y, geometry=pointcloud.PointCloud, batch_size=BATCH_SIZE)
+
+
 # --8<-- [end:before]
 
 
@@ -88,10 +91,12 @@ def move(x, y, within_y):
 
   value, gradient = jax.value_and_grad(divergence)(x)
   return x - STEP * len(x) * gradient, value
+
+
 # --8<-- [end:flow]
 
 
-FLOW_EPSILON, STEP, STEPS = 0.02, 0.15, 30
+FLOW_EPSILON, STEP, STEPS = 0.05, 0.25, 14
 
 
 def clouds(n, d=3):
@@ -162,7 +167,9 @@ def memory(n):
   points = jax.ShapeDtypeStruct((n, 3), jnp.float32)
   sides = {"jax_edm": streamed, "OTT, dense": dense, "OTT, online": online}
   sizes = {name: side.lower(points, points).compile().memory_analysis() for name, side in sides.items()}
-  return {f"MiB of temporaries for {n:,} points, {name}": size.temp_size_in_bytes / 2**20 for name, size in sizes.items()}
+  return {
+    f"MiB of temporaries for {n:,} points, {name}": size.temp_size_in_bytes / 2**20 for name, size in sizes.items()
+  }
 
 
 def far_away(offset=1000.0, n=1000):
@@ -173,12 +180,14 @@ def far_away(offset=1000.0, n=1000):
   zero = jnp.zeros(n)
   apply = jax.jit(lambda geometry: -geometry.apply_lse_kernel(zero, zero, EPSILON, axis=1)[0])
   kinds = {"jax_edm": StreamedCloud, "OTT": pointcloud.PointCloud}
-  errors = {name: np.abs(np.asarray(apply(kind(jnp.asarray(x), jnp.asarray(y)))) - truth).max() for name, kind in kinds.items()}
+  errors = {
+    name: np.abs(np.asarray(apply(kind(jnp.asarray(x), jnp.asarray(y)))) - truth).max() for name, kind in kinds.items()
+  }
   return {f"largest error of the soft minimum at an offset of 1,000, {name}": float(e) for name, e in errors.items()}
 
 
 def flow():
-  x, y = disc(700), ring_and_dots(900)
+  x, y = disc(600), ring_and_dots(750)
   within_y, states, values = within(y), [x], []
   for _ in range(STEPS):
     x, value = move(x, y, within_y)
@@ -211,7 +220,9 @@ def sides():
   }
   solvers = {"jax_edm": streamed, "OTT, online": online, "OTT, dense": dense}
   return {
-    "one log-sum-exp, n = m = 6,000": {name: lambda geometry=geometry: apply(geometry) for name, geometry in geometries.items()},
+    "one log-sum-exp, n = m = 6,000": {
+      name: lambda geometry=geometry: apply(geometry) for name, geometry in geometries.items()
+    },
     "20 iterations of Sinkhorn and the gradient, n = m = 3,000": {
       name: lambda solver=solver: solver(few_x, few_y) for name, solver in solvers.items()
     },
@@ -226,7 +237,7 @@ def draw(file, states, y, values):
   *maps, curve = figure.subplots(1, 4)
   start, y = np.asarray(states[0]), np.asarray(y)
   colour = np.arctan2(start[:, 1], start[:, 0])
-  for axes, step in zip(maps, (0, 4, STEPS), strict=True):
+  for axes, step in zip(maps, (0, 2, STEPS), strict=True):
     x = np.asarray(states[step])
     axes.scatter(*y.T, s=5, color="0.8", linewidths=0)
     axes.scatter(*x.T, s=5, c=colour, cmap="hsv", linewidths=0)

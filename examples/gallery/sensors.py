@@ -24,7 +24,7 @@ TOLERANCE = 1e-3
 
 def network():
   """The true places, which of them are anchors, which pairs are within reach, and the measured distances."""
-  random = np.random.default_rng(2)
+  random = np.random.default_rng(1)  # the first in which each sensor hears five others; one that hears two has two possible places
   grid = np.array([(a, b) for a in (0.1, 0.5, 0.9) for b in (0.1, 0.5, 0.9)])
   x = np.concatenate([grid, random.random((N - ANCHORS, 2))])
   r = np.linalg.norm(x[:, None] - x, axis=2)

@@ -1,7 +1,8 @@
 """The page of the Gaussian process: the prediction is exact, and needs no matrix."""
 
-import pages
 import pytest
+
+import pages
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,8 @@
 """The page beside JAX-MD: equal energies and forces, and FIRE of JAX-MD with either."""
 
-import pages
 import pytest
+
+import pages
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,8 @@
 """The page of t-SNE: its map is as good as that of scikit-learn, and its gradient is right."""
 
-import pages
 import pytest
+
+import pages
 
 pytestmark = pytest.mark.slow
 

@@ -116,9 +116,9 @@ def held_out_error(predict, log_length, train, held_out):
   return jnp.square(predict(log_length, train, x)[0] - y).sum()
 
 
-def learn(train, held_out, steps=20):
+def learn(train, held_out, steps=15):
   """The logarithm of the length scale that predicts held-out points best, and the errors on the way."""
-  optimizer = optax.adam(0.1)
+  optimizer = optax.adam(optax.cosine_decay_schedule(0.15, steps), b1=0.7)
 
   @jax.jit
   def step(log_length, state):

@@ -121,7 +121,10 @@ class WithSlopes(tinygp.kernels.Kernel):
 
   def evaluate(self, X1, X2):
     (x, i), (y, j) = X1, X2
-    of_y = lambda x: jnp.append(self.kernel.evaluate(x, y), jax.grad(self.kernel.evaluate, 1)(x, y))
+
+    def of_y(x):
+      return jnp.append(self.kernel.evaluate(x, y), jax.grad(self.kernel.evaluate, 1)(x, y))
+
     return jnp.vstack([of_y(x), jax.jacfwd(of_y)(x).T])[i, j]
 
 
@@ -253,7 +256,7 @@ def draw(file, fit, r, of_kernels):
   from matplotlib.figure import Figure
 
   x, axis, truth, alone, predicted = map(np.asarray, fit)
-  figure = Figure(figsize=(13, 3.6), layout="constrained")
+  figure = Figure(figsize=(12, 3.3), layout="constrained")
   *maps, curves = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.25))
   titles = ("The function", "From 14 values", "From 14 values and slopes")
   for axes, title, f in zip(maps, titles, (truth, alone, predicted), strict=True):
@@ -278,19 +281,30 @@ def sides():
     scale, x, _ = data(n, d)
     v = jnp.asarray(np.random.default_rng(1).normal(size=(n, n)), jnp.float32)
     work = f"matrix and gradient, n={n:,}, d={d}"
-    rows[f"tinygp, {work}"] = pair(lambda k, scale, x, v: jnp.vdot(v, k(scale)(x, x)), "tinygp", (scale, x, v))
-    of_gpjax = lambda k, scale, x, v: jnp.vdot(v, k(scale).gram(x).as_matrix())
-    rows[f"GPJax, {work}"] = pair(of_gpjax, "GPJax", (scale, x, v))
+    rows[f"tinygp, {work}"] = pair(weighted_tinygp, "tinygp", (scale, x, v))
+    rows[f"GPJax, {work}"] = pair(weighted_gpjax, "GPJax", (scale, x, v))
   args = data(1000, 3)
   rows["tinygp, negative log likelihood and gradient, n=1,000, d=3"] = pair(loss_tinygp, "tinygp", args)
   rows["GPJax, negative log likelihood and gradient, n=1,000, d=3"] = pair(loss_gpjax, "GPJax", args)
   return rows
 
 
+def weighted_tinygp(kernel, scale, x, v):
+  """A weighted sum of the entries of the kernel matrix."""
+  return jnp.vdot(v, kernel(scale)(x, x))
+
+
+def weighted_gpjax(kernel, scale, x, v):
+  return jnp.vdot(v, kernel(scale).gram(x).as_matrix())
+
+
 def pair(loss, library, args):
   """Both sides of a row: value, and gradient in the scales and the inputs."""
   ours, own = {"tinygp": (ours_tinygp, own_tinygp), "GPJax": (ours_gpjax, own_gpjax)}[library]
-  return {"jax_edm": partial(gradient(loss, ours), *args), f"{library}, its Matern52": partial(gradient(loss, own), *args)}
+  return {
+    "jax_edm": partial(gradient(loss, ours), *args),
+    f"{library}, its Matern52": partial(gradient(loss, own), *args),
+  }
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ def draw(file, first, last, energies, energies_listed):
   curve.set(xlabel="step of FIRE", title="Energy, springs and bowl")
   curve.legend(frameon=False)
   figure.savefig(file, dpi=110)
-  Image.open(file).convert("RGB").quantize(64).save(file, optimize=True)  # a quarter of the bytes
+  Image.open(file).convert("RGB").quantize(96).save(file, optimize=True)  # a quarter of the bytes
   print(f"wrote {file}")
 
 

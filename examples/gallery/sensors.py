@@ -6,25 +6,27 @@ and the derivative of the map says how far an error of an anchor moves the other
 with ``scipy.optimize.least_squares``. Needs scipy and matplotlib; run ``python examples/gallery/sensors.py``.
 """
 
-from functools import cache
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.linalg import orthogonal_procrustes
 from scipy.optimize import least_squares
 from scipy.sparse import csr_array, hstack
+from scipy.sparse.csgraph import shortest_path
 
 from jax_edm import distances, smacof, standard_errors
 
 N, ANCHORS, REACH, NOISE = 100, 9, 0.25, 0.05
-REPETITIONS = 50
+REPETITIONS = 40
 INSIDE_95 = -2 * np.log(0.05)  # the quantile of a chi square with two degrees of freedom
 TOLERANCE = 1e-3
 
 
 def network():
   """The true places, which of them are anchors, which pairs are within reach, and the measured distances."""
-  random = np.random.default_rng(1)  # the first in which each sensor hears five others; one that hears two has two possible places
+  random = np.random.default_rng(
+    1
+  )  # the first in which each sensor hears five others; one that hears two has two possible places
   grid = np.array([(a, b) for a in (0.1, 0.5, 0.9) for b in (0.1, 0.5, 0.9)])
   x = np.concatenate([grid, random.random((N - ANCHORS, 2))])
   r = np.linalg.norm(x[:, None] - x, axis=2)
@@ -105,6 +107,17 @@ def problem(target, weights, anchors, places):
   return residuals, jacobian, places[free].T.ravel()
 
 
+def start_today(target, known, anchors, places):
+  """Classical MDS of the lengths of shortest paths, turned and moved so that the anchors are where they are."""
+  paths = shortest_path(np.where(known, target, 0), directed=False)
+  centring = np.eye(len(paths)) - 1 / len(paths)
+  values, vectors = np.linalg.eigh(-centring @ paths**2 @ centring / 2)
+  x = vectors[:, -2:] * np.sqrt(values[-2:])
+  own, wanted = x[anchors].mean(0), places[anchors].mean(0)
+  turn, _ = orthogonal_procrustes(x[anchors] - own, places[anchors] - wanted)
+  return np.where(anchors[:, None], places, (x - own) @ turn + wanted)
+
+
 def by_scipy(target, weights, anchors, start, **options):
   residuals, jacobian, v = problem(target, weights, anchors, start)
   x = start.copy()
@@ -158,7 +171,7 @@ def main(picture="sensors.png"):
     "noise of the distances, as estimated": float(sure.variance) ** 0.5,
     "share of the sensors inside their ellipse of 95 %": inside(points - x, covariance),
     **beside_scipy(target, w, anchors, np.asarray(first, np.float64), points, covariance),
-    **from_random_places(target, w, anchors, places, points),
+    **from_other_starts(target, known, w, anchors, np.asarray(places, np.float64), points),
     **in_repetitions(x, known, anchors, w),
     "largest move of a sensor, for a unit of one anchor": float(np.linalg.norm(influence, 2, (1, 3))[ANCHORS:].max()),
     "derivative, and what a refit with an anchor moved says, differ by": checked(target, w, anchors, points, influence),
@@ -190,17 +203,24 @@ def beside_scipy(target, weights, anchors, start, points, covariance):
   ours = np.sqrt(np.diagonal(covariance[ANCHORS:], axis1=1, axis2=2))
   return {
     "largest difference of a place from that of least_squares": float(np.abs(theirs - points).max()),
-    "largest relative difference of a standard error from that of J'J": float(np.abs(errors / ours - 1).max()),
+    "standard errors beside those of J'J, median of the ratios": float(np.median(ours / errors)),
+    "standard errors beside those of J'J, largest ratio": float((ours / errors).max()),
   }
 
 
-def from_random_places(target, weights, anchors, places, points, tries=5):
-  """Starts that know nothing: how many of them end more than 0.01 away from the map."""
+def from_other_starts(target, known, weights, anchors, places, points, tries=5):
+  """Random places, and shortest paths: whether least squares ends at the map."""
   random, lost = np.random.default_rng(3), 0
   for _ in range(tries):
-    start = np.where(anchors[:, None], np.asarray(places, np.float64), random.random((N, 2)))
+    start = np.where(anchors[:, None], places, random.random((N, 2)))
     lost += int(np.abs(by_scipy(target, weights, anchors, start) - points).max() > 0.01)
-  return {f"of {tries} random starts of least_squares, end elsewhere": lost}
+  paths = by_scipy(target, weights, anchors, start_today(target, known, anchors, places))
+  return {
+    f"of {tries} random starts of least_squares, end elsewhere": lost,
+    "largest difference of a place from that of least_squares, from shortest paths": float(
+      np.abs(paths - points).max()
+    ),
+  }
 
 
 def in_repetitions(x, known, anchors, weights):
@@ -240,13 +260,15 @@ def sides():
   x, anchors, known, target = network()
   random = np.random.default_rng(5)
   targets = np.stack([measured(x, known, random) for _ in range(REPETITIONS)])
+  places = jnp.asarray(np.where(anchors[:, None], x, np.nan), jnp.float32)
+  first, weights, fit = locate(jnp.asarray(target, jnp.float32), known, anchors, places)
+  first, weights, points = (np.asarray(a, np.float64) for a in (first, weights, fit.points))
   with jax.enable_x64(True):
-    first, weights, fit = locate(target, known, anchors, np.where(anchors[:, None], x, np.nan))
     ours = [jnp.asarray(a) for a in (target, weights, anchors, first)]
-    at_minimum, many = [*ours[:3], fit.points], [jnp.asarray(targets), *ours[1:3], fit.points]
-  theirs = tuple(np.asarray(a) for a in ours)
-  points = np.asarray(fit.points)
-  fits, maps = jax.jit(lambda *a: refit(*a).points), jax.jit(lambda *a: refit(*a).points)
+    at_minimum = [*ours[:3], jnp.asarray(points)]
+    many = [jnp.asarray(targets), *at_minimum[1:]]
+  theirs = target, weights, anchors, first
+  points_of = jax.jit(lambda *a: refit(*a).points)
 
   def double(call, args):
     with jax.enable_x64(True):
@@ -254,20 +276,20 @@ def sides():
 
   return {
     "91 sensors, the weighted fit": {
-      "jax_edm": lambda: double(fits, ours),
+      "jax_edm": lambda: double(points_of, ours),
       "scipy least_squares, sparse Jacobian": lambda: by_scipy(*theirs),
       "scipy least_squares, dense Jacobian, lm": lambda: by_scipy_dense(*theirs),
       "scipy least_squares, differences": lambda: by_scipy_differences(*theirs),
     },
     f"{REPETITIONS} repetitions": {
-      "jax_edm": lambda: double(maps, many),
+      "jax_edm": lambda: double(points_of, many),
       "scipy least_squares, sparse Jacobian": lambda: np.stack(
-        [by_scipy(t, theirs[1], theirs[2], points) for t in targets]
+        [by_scipy(t, weights, anchors, points) for t in targets]
       ),
     },
     "derivative with respect to 9 anchors": {
       "jax_edm": lambda: double(spread, at_minimum),
-      "scipy least_squares, sparse Jacobian": lambda: spread_by_refits(*theirs[:3], points),
+      "scipy least_squares, sparse Jacobian": lambda: spread_by_refits(target, weights, anchors, points),
     },
   }
 
@@ -276,8 +298,8 @@ def draw(file, x, known, points, covariance, influence, anchor=4):
   """The map with its ellipses; and what an error of the anchor in the middle does to the others."""
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(12, 5.9), layout="constrained")
-  places, moves = figure.subplots(1, 2)
+  figure = Figure(figsize=(12, 6.2), layout="constrained")
+  places, moves = figure.subplots(1, 2, width_ratios=(1.15, 1))
   draw_map(places, x, known, points, covariance)
   draw_moves(figure, moves, points, influence, anchor)
   for axes in (places, moves):
@@ -290,18 +312,20 @@ def draw_map(axes, x, known, points, covariance):
   from matplotlib.collections import EllipseCollection, LineCollection
 
   i, j = np.nonzero(np.triu(known))
-  axes.add_collection(LineCollection(np.stack([x[i], x[j]], 1), colors="0.88", linewidths=0.6, zorder=0))
+  axes.add_collection(
+    LineCollection(np.stack([x[i], x[j]], 1), colors="0.93", linewidths=0.5, antialiaseds=False, zorder=0)
+  )
   values, vectors = np.linalg.eigh(covariance[ANCHORS:])
   height, width = 2 * np.sqrt(INSIDE_95 * values.T)
   angle = np.degrees(np.arctan2(vectors[:, 1, 1], vectors[:, 0, 1]))
   ellipses = EllipseCollection(width, height, angle, units="xy", offsets=points[ANCHORS:], transOffset=axes.transData)
-  ellipses.set(facecolor="tab:blue", alpha=0.3, edgecolor="none")
+  ellipses.set(facecolor="lightskyblue", edgecolor="tab:blue", linewidth=0.8)
   axes.add_collection(ellipses)
-  axes.plot(*points[ANCHORS:].T, "o", color="tab:blue", markersize=2.5, label="found, with the ellipse of 95 %")
-  axes.plot(*x[ANCHORS:].T, "k+", markersize=5, markeredgewidth=0.8, label="truth")
+  axes.plot([], [], "o", color="tab:blue", markerfacecolor="lightskyblue", label="found: ellipses of 95 %")
+  axes.plot(*x[ANCHORS:].T, "k.", markersize=3, label="truth")
   axes.plot(*x[:ANCHORS].T, "^", color="tab:red", markersize=8, label="anchors")
   axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False)
-  axes.set_title(f"{N - ANCHORS} sensors from distances to neighbours, {NOISE:.0%} noise")
+  axes.set_title(f"{N - ANCHORS} sensors found from noisy distances")
 
 
 def draw_moves(figure, axes, points, influence, anchor):
@@ -311,7 +335,7 @@ def draw_moves(figure, axes, points, influence, anchor):
   arrows.set_clim(0, 1)
   axes.plot(*points[ANCHORS:].T, ".", color="0.7", markersize=3, zorder=0)
   axes.plot(*points[:ANCHORS].T, "^", color="tab:red", markersize=8, alpha=0.5)
-  axes.set_title("Where the others go when the anchor in the middle moves right")
+  axes.set_title("If the anchor in the middle moves right")
   figure.colorbar(arrows, ax=axes, label="move of the sensor / move of the anchor", shrink=0.85)
 
 

@@ -162,22 +162,6 @@ def _has_one_name_too_few(sheet: Sheet) -> bool:
   return first > 1 or (is_name(sheet.first_row[0]) and (quoted or " " not in sheet.first_row[0]))
 
 
-def _check_columns(sheet: Sheet, short: bool) -> None:
-  """What stands above coordinates: one name each, and none of a second index."""
-  names = sheet.first_row
-  if wrong := [
-    name for name in names[not short :] if name.lower() in INDEX_NAMES or name.lower().startswith(OF_PANDAS)
-  ]:
-    advice = "Delete that column if it is an index, or give it the name of a coordinate"
-    raise error(sheet.path, "the columns beside the first must be coordinates", f"one named {wrong[0]!r}", advice)
-  if doubts.is_second_index(sheet):
-    advice = "Delete that column if it is an index, or give it the name of a coordinate"
-    raise error(sheet.path, "the columns beside the first must be coordinates", "one named 'X' that counts", advice)
-  if len(set(names)) < len(names):
-    twice = next(name for k, name in enumerate(names) if name in names[:k])
-    advice = "Write one line of names that differ, or none"
-    raise error(sheet.path, "coordinates must have different names", f"{twice!r} twice", advice)
-
 
 def _is_labelled(sheet: Sheet) -> bool:
   """Whether a square table has labels in its first row and column, or distances."""
@@ -238,47 +222,8 @@ def _check_labels_or_distances(sheet: Sheet, layout: Layout, values: np.ndarray)
   raise unclear(sheet.path, "the first row and column are labels", got, advice)
 
 
-def _has_header(sheet: Sheet) -> bool:
-  """Whether the first line names the columns; 0, 1, ... may be the columns of a DataFrame, or a point."""
-  corner, *names = sheet.first_row
-  if doubts.quotes_first_line(sheet):
-    return True
-  named, counted = corner.lower() in INDEX_NAMES, bool(names) and counts(names)
-  if named and (counted or any(map(is_name, names))):  # as pandas and R write
-    return True
-  labelled = named and bool(names) and (corner != "" or any(map(is_label, sheet.first_column[1:])))
-  counting = counts(sheet.first_row) or (counted and is_text(corner))
-  years = is_text(corner) and _are_whole_above_fractions(sheet, names)
-  steps = doubts.are_steps(sheet, names if is_text(corner) else sheet.first_row)
-  above_one = counting and "0" in sheet.first_row  # pandas counts from 0, also above one point
-  if labelled or above_one or ((counting or years or steps) and len(sheet.lines) > 2):
-    numbers = [cell for cell in sheet.first_row if not (is_text(cell) or is_missing(cell))]
-    of_point = f"write {numbers[0]}.0 for {numbers[0]}" if numbers and not labelled else "write its label"
-    raise _unclear_first_line(sheet, f"Delete it if it is a header, or {of_point} if it is a point")
-  if doubts.counts_lines(sheet):
-    raise _unclear_first_line(sheet, "Delete it if it says how many follow, or write decimals if it is a point")
-  return _are_names(sheet, names if named and names else sheet.first_row)
 
 
-def _are_whole_above_fractions(sheet: Sheet, names: list[str]) -> bool:
-  """Years above coordinates, perhaps."""
-  below = tables.cells_of(sheet, 1)[1:]
-  return bool(names) and all(map(str.isdigit, names)) and tables.are_fractions(below)
-
-
-def _are_names(sheet: Sheet, cells: list[str]) -> bool:
-  """Whether the cells of the first line are nothing but names of columns."""
-  if all(map(is_name, cells)):
-    return True
-  if all(map(is_text, cells)):
-    raise _unclear_first_line(sheet, "Delete it if it is a header, or write its numbers as the others are written")
-  return False
-
-
-def _unclear_first_line(sheet: Sheet, advice: str) -> UserError:
-  row = sheet.first_row
-  got = f"{', '.join(cell[:40] for cell in row[:3])}{', ...' if len(row) > 3 else ''}"
-  return unclear(sheet.path, "the first line is a point", got, advice)
 
 
 def _has_index(sheet: Sheet, header: bool) -> bool:

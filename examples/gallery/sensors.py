@@ -170,7 +170,7 @@ def main(picture="sensors.png"):
     "error of the sensors, root mean square": rms(points - x),
     "noise of the distances, as estimated": float(sure.variance) ** 0.5,
     "share of the sensors inside their ellipse of 95 %": inside(points - x, covariance),
-    **beside_scipy(target, w, anchors, np.asarray(first, np.float64), points, covariance),
+    **beside_scipy(x, known, target, w, anchors, np.asarray(first, np.float64), points, covariance),
     **from_other_starts(target, known, w, anchors, np.asarray(places, np.float64), points),
     **in_repetitions(x, known, anchors, w),
     "largest move of a sensor, for a unit of one anchor": float(np.linalg.norm(influence, 2, (1, 3))[ANCHORS:].max()),
@@ -193,7 +193,7 @@ def inside(error, covariance):
   return float(((e * np.linalg.solve(c, e)).sum((-1, -2)) < INSIDE_95).mean())
 
 
-def beside_scipy(target, weights, anchors, start, points, covariance):
+def beside_scipy(x, known, target, weights, anchors, start, points, covariance):
   """The same fit, and the covariance that people compute from the Jacobian of least squares."""
   theirs = by_scipy(target, weights, anchors, start)
   residuals, jacobian, v = problem(target, weights, anchors, theirs)
@@ -201,11 +201,23 @@ def beside_scipy(target, weights, anchors, start, points, covariance):
   variance = (residuals(v) ** 2).sum() / freedom
   errors = np.sqrt(np.diag(np.linalg.inv(jacobian.T @ jacobian)) * variance).reshape(2, -1).T
   ours = np.sqrt(np.diagonal(covariance[ANCHORS:], axis1=1, axis2=2))
+  worst = np.unravel_index((ours / errors).argmax(), ours.shape)
   return {
     "largest difference of a place from that of least_squares": float(np.abs(theirs - points).max()),
     "standard errors beside those of J'J, median of the ratios": float(np.median(ours / errors)),
     "standard errors beside those of J'J, largest ratio": float((ours / errors).max()),
+    "that standard error": float(ours[worst]),
+    "the same by J'J": float(errors[worst]),
+    "the same, by 400 repetitions": float(deviations(x, known, anchors, weights)[worst]),
   }
+
+
+def deviations(x, known, anchors, weights, count=400):
+  """Of the coordinates of the free sensors, in repetitions of the measurement."""
+  random = np.random.default_rng(6)
+  targets = np.stack([measured(x, known, random) for _ in range(count)]).astype(np.float32)
+  points = refit(targets, jnp.asarray(weights, jnp.float32), anchors, jnp.asarray(x, jnp.float32)).points
+  return np.asarray(points, np.float64)[:, ANCHORS:].std(0)
 
 
 def from_other_starts(target, known, weights, anchors, places, points, tries=5):

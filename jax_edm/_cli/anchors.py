@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jax_edm._cli import arrays
+from jax_edm._cli import arrays, cells
 from jax_edm._cli.errors import error
 from jax_edm._cli.pairs import named
 
@@ -48,9 +48,9 @@ def read_anchors(path: Path, labels: list[str] | None, n: int, dim: int, unit: f
 
 
 def _table(sheet: Any, labelled: bool, dim: int) -> Any:
-  from jax_edm._cli import layout, tables  # here, because only text needs pandas
+  from jax_edm._cli import layout  # here, because only text needs pandas
 
-  beside_labels = sheet.widths[-1] > dim or any(map(tables.is_label, sheet.first_column[1:]))
+  beside_labels = sheet.widths[-1] > dim or any(map(cells.is_label, sheet.first_column[1:]))
   return layout.points(sheet, labelled and sheet.widths[-1] > 1 and beside_labels)
 
 
@@ -63,6 +63,10 @@ def _rows(path: Path, own: list[str], labels: list[str]) -> np.ndarray:
   if len(set(own)) < len(own):
     twice = next(label for label, count in Counter(own).items() if count > 1)
     raise error(path, "each anchor must stand once", f"{twice!r} twice", "Leave one of the two out")
+  times = Counter(labels)
+  if several := next((label for label in own if times[label] > 1), None):
+    got, advice = f"{several!r} for {times[several]} points", "Give each of them a label of its own"
+    raise error(path, "anchors must have labels that one point has", got, advice)
   return np.array([places[label] for label in own])
 
 

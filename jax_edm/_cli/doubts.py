@@ -1,30 +1,12 @@
 """Signs that a line or a column of a table is not what it looks like."""
 
-import re
 from itertools import chain, pairwise
 
-import numpy as np
-
+from jax_edm._cli.cells import counts, is_label, is_missing, is_number
 from jax_edm._cli.errors import unclear
-from jax_edm._cli.tables import (
-  DECIMAL_COMMA,
-  FEWEST_COUNTED,
-  QUOTED,
-  Sheet,
-  cells_of,
-  counts,
-  is_label,
-  is_missing,
-  is_name,
-  is_number,
-)
+from jax_edm._cli.tables import Sheet, cells_of
 
-FEWEST_STEPS = 3  # columns whose names may be steps: two numbers always are
 SMALLEST_SQUARE = 3  # that may be a matrix of two points with labels
-
-
-
-
 
 
 def check_no_gaps(sheet: Sheet, header: bool) -> None:
@@ -37,14 +19,6 @@ def check_no_gaps(sheet: Sheet, header: bool) -> None:
       got = f"one below line {before}" if before else f"one above line {after}"
       advice = "Write NA there if it is, and delete it if it is not"
       raise unclear(sheet.path, "a blank line is a missing entry", got, advice)
-
-
-
-
-
-
-
-
 
 
 def check_are_labels(sheet: Sheet, header: bool) -> None:

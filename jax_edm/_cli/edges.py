@@ -1,7 +1,6 @@
 """Edge lists: a table of text with a line for each measured pair, for distances that are too many for a matrix."""
 
 import codecs
-import csv
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jax_edm._cli import arrays, files
+from jax_edm._cli import arrays, cells, files
 from jax_edm._cli.anchors import Anchors, read_anchors
 from jax_edm._cli.errors import UnclearError, UserError, error
 from jax_edm._cli.pairs import Pairs, check_dimension, check_enough
@@ -78,7 +77,7 @@ def read_edges(path: Path, dim: int, *, squared: bool = False, anchors: Path | N
 
 
 def _table(sheet: Any) -> _Table:
-  from jax_edm._cli import doubts, tables  # here, because only text needs pandas
+  from jax_edm._cli import notation, tables  # here, because only text needs pandas
 
   names = [name.lower() for name in sheet.first_row]
   header = names[0] == "i" or not set(names).isdisjoint(COLUMNS)  # none below a comment, as numpy.savetxt writes it
@@ -86,24 +85,24 @@ def _table(sheet: Any) -> _Table:
     raise error(sheet.path, EXPECTED, ", ".join(sheet.first_row)[:40], "Write these columns alone, in this order")
   if len(set(sheet.widths)) > 1:
     raise tables.ragged(sheet, False)
+  i, j, *numbers = zip(*tables.rows_of(sheet, 0), strict=True)
   try:
-    doubts.check_decimal_commas(sheet, header)
+    notation.check_decimal_commas(sheet, header)
+    columns = [_column(sheet, list(cells), header) for cells in numbers]
   except UnclearError as question:  # `tables.read` would ask whether labels are numbers
     raise UserError(*question.args) from question
-  rows = csv.reader(sheet.lines, delimiter=sheet.separator, skipinitialspace=True, strict=True)
-  i, j, *numbers = ([cell.strip() for cell in column] for column in zip(*rows, strict=True))
-  columns = [_column(sheet, cells, header) for cells in numbers]
   weights = columns[1] if len(columns) > 1 else None
-  return _Table(i[header:], j[header:], columns[0], weights, np.array(sheet.numbers[header:]))
+  return _Table(list(i[header:]), list(j[header:]), columns[0], weights, np.array(sheet.numbers[header:]))
 
 
 def _column(sheet: Any, cells: list[str], header: bool) -> np.ndarray:
   """Numbers, read as those of a table with one column."""
-  from jax_edm._cli import tables
+  from jax_edm._cli import notation, tables
 
   # An empty last line would be none for pandas.
   lines = [f'"{cell}"' if sheet.separator in cell or not cell else cell for cell in cells]
   alone = sheet._replace(lines=lines, widths=[1] * len(cells), first_row=cells[:1], first_column=cells)
+  notation.check_thousands(alone, header, 0)
   return tables.read_numbers(alone, header, False)[:, 0]
 
 
@@ -158,8 +157,6 @@ def _check_none(path: Path, table: _Table, values: np.ndarray, wrong: np.ndarray
 
 def _check_labels(path: Path, table: _Table, numbers: np.ndarray, labels: list[str]) -> None:
   """Every row has those of two points, and each point has one."""
-  from jax_edm._cli import tables
-
   if "" in labels:
     k = int(np.argmax((numbers == labels.index("")).any(1)))
     raise error(path, "every pair must have two labels", f"an empty cell in line {table.lines[k]}", "Write the label")
@@ -168,10 +165,10 @@ def _check_labels(path: Path, table: _Table, numbers: np.ndarray, labels: list[s
     k = int(np.argmax(itself))
     got = f"{table.i[k]!r} twice in line {table.lines[k]}"
     raise error(path, "a pair must be of two points", got, "Leave out that line")
-  values = [float(label) for label in labels if tables.is_number(label)]
+  values = [float(label) for label in labels if cells.is_number(label)]
   if len(set(values)) < len(values):
     twice = next(value for value, count in Counter(values).items() if count > 1)
-    a, b, *_ = (label for label in labels if tables.is_number(label) and float(label) == twice)
+    a, b, *_ = (label for label in labels if cells.is_number(label) and float(label) == twice)
     raise error(path, "a label must be written in one way", f"{a!r} and {b!r}", "Write one of the two everywhere")
 
 

@@ -1,19 +1,28 @@
 """Which line and which column of a table hold labels: matrices of distances, and points."""
 
-import re
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from jax_edm._cli import condensed, doubts, tables
+from jax_edm._cli import condensed, doubts, notation, tables
+from jax_edm._cli.cells import (
+  FEWEST_COUNTED,
+  WHOLE,
+  are_fractions,
+  counts,
+  counts_as_numbers,
+  is_label,
+  is_missing,
+  is_name,
+  is_same,
+  is_text,
+)
+from jax_edm._cli.columns import check_columns, check_labels_are_whole, check_second_index, is_index_name
 from jax_edm._cli.condensed import is_condensed
-from jax_edm._cli.errors import UserError, error, unclear
-from jax_edm._cli.tables import FEWEST_COUNTED, Sheet, counts, is_label, is_missing, is_name, is_same, is_text
-
-INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "rownames", "unnamed: 0")
-OF_PANDAS = ("unnamed: ", "level_")  # how it calls a column without a name
-WHOLE = re.compile(r"\d+|-[1-9]\d*")  # what may be the name of a row that counts
+from jax_edm._cli.errors import error, unclear
+from jax_edm._cli.first_line import are_names, has_header, unclear_first_line
+from jax_edm._cli.tables import Sheet
 
 
 class Table(NamedTuple):
@@ -43,8 +52,9 @@ def matrix(sheet: Sheet, what: str) -> Table:
   if sheet.first_row[0] == "" and not any(map(is_text, sheet.first_row)):
     _check_labels_or_distances(sheet, layout, values)
   square = values if of_one_point else condensed.square(sheet.path, values, what)
-  doubts.check_decimal_commas(sheet, layout.header)
-  doubts.check_blanks(sheet, layout.header)
+  notation.check_decimal_commas(sheet, layout.header)
+  notation.check_thousands(sheet, *layout)
+  notation.check_blanks(sheet, layout.header)
   return Table(square, labels)
 
 
@@ -84,15 +94,18 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
     raise tables.ragged(sheet, short)
   if index and sheet.widths[-1] == 1:
     raise error("--index", "there must be a coordinate beside the labels", "one column", "Leave it out")
-  header = short or _has_header(sheet)
-  doubts.check_decimal_commas(sheet, header)
-  doubts.check_blanks(sheet, header)
+  header = short or has_header(sheet)
+  notation.check_decimal_commas(sheet, header)
+  notation.check_blanks(sheet, header)
   if header:
-    _check_columns(sheet, short)
+    check_columns(sheet, short)
   if index is None:
     index = short or _has_index(sheet, header)
   if index:
-    doubts.check_labels_end_with_no_number(sheet, header)
+    notation.check_labels_end_with_no_number(sheet, header)
+    check_labels_are_whole(sheet, header, short)
+    check_second_index(sheet, header, short)
+  notation.check_thousands(sheet, header, index)
   values = tables.read_numbers(sheet, header, index)
   doubts.check_no_gaps(sheet, header)
   return Table(values, _checked(sheet, sheet.first_column[header:]) if index else None)
@@ -111,21 +124,19 @@ def _matrix_layout(sheet: Sheet) -> Layout:
   if width == 1:
     # A Series of pandas has the header 0.
     of_pandas = row[0] == "0" and not is_condensed(lines) and is_condensed(lines - 1)
-    if (
-      row[0] in ("0", "1") and is_condensed(lines) and not is_condensed(lines - 1) and tables.are_fractions(column[1:])
-    ):
-      raise _unclear_first_line(sheet, f"Delete it if it is a header, or write {row[0]}.0 if it is a distance")
-    return Layout(of_pandas or _are_names(sheet, row), False)
+    if row[0] in ("0", "1") and is_condensed(lines) and not is_condensed(lines - 1) and are_fractions(column[1:]):
+      raise unclear_first_line(sheet, f"Delete it if it is a header, or write {row[0]}.0 if it is a distance")
+    return Layout(of_pandas or are_names(sheet, row), False)
   if lines == width:
-    if counts(row) and lines > 2 and tables.are_fractions(tables.cells_of(sheet, 1)):
-      raise _unclear_first_line(sheet, f"Complete the rows if it is a header, or write {row[0]}.0 for {row[0]}")
+    if counts(row) and lines > 2 and are_fractions(tables.cells_of(sheet, 1)):
+      raise unclear_first_line(sheet, f"Complete the rows if it is a header, or write {row[0]}.0 for {row[0]}")
     doubts.check_last_line(sheet)
     labelled = _is_labelled(sheet)
     return Layout(labelled, labelled)
   if (lines == width + 1 or width == lines + 1) and lines > 1:
     doubts.check_are_labels(sheet, lines > width)
     return Layout(lines > width, width > lines)
-  named = row[0].lower() in INDEX_NAMES
+  named = is_index_name(row[0])
   return Layout(named or any(map(is_label, row[1:])), named or any(map(is_label, column[1:])))
 
 
@@ -162,7 +173,6 @@ def _has_one_name_too_few(sheet: Sheet) -> bool:
   return first > 1 or (is_name(sheet.first_row[0]) and (quoted or " " not in sheet.first_row[0]))
 
 
-
 def _is_labelled(sheet: Sheet) -> bool:
   """Whether a square table has labels in its first row and column, or distances."""
   (corner, *row), (_, *column) = sheet.first_row, sheet.first_column
@@ -177,7 +187,7 @@ def _is_labelled(sheet: Sheet) -> bool:
       got = "numbers in both, one of them missing in one"
       raise unclear(sheet.path, "the first row and column are labels", got, "Write it, or 0 into the corner")
     return False
-  if corner.lower() not in INDEX_NAMES:
+  if not is_index_name(corner):
     got = f"numbers in both, and {corner[:40]!r} in the corner"
     raise unclear(
       sheet.path, "the first row and column are labels", got, "Write label there if they are, else a number"
@@ -222,15 +232,11 @@ def _check_labels_or_distances(sheet: Sheet, layout: Layout, values: np.ndarray)
   raise unclear(sheet.path, "the first row and column are labels", got, advice)
 
 
-
-
-
-
 def _has_index(sheet: Sheet, header: bool) -> bool:
   column = sheet.first_column[header:]
   if sheet.widths[-1] == 1:
     return False
-  if header and sheet.first_row[0].lower() in INDEX_NAMES:
+  if header and is_index_name(sheet.first_row[0]):
     return True
   texts = [k for k, cell in enumerate(column) if is_label(cell)]
   if texts and all(is_name(cell) or is_missing(cell) for cell in column):
@@ -247,7 +253,7 @@ def _has_index(sheet: Sheet, header: bool) -> bool:
     got = f"{column[texts[0]][:40]!r} in line {sheet.numbers[header + texts[0]]}"
     advice = "Correct it, or say --index if these are labels"
     raise unclear(sheet.path, "the first column holds labels or numbers", got, advice)
-  if len(column) >= FEWEST_COUNTED and counts(column):
+  if len(column) >= FEWEST_COUNTED and counts_as_numbers(column):
     got = f"{column[0]}, {column[1]}, {column[2]}, ..., as an index has them"
     advice = "Say --index if it holds labels, or --no-index if it is a coordinate"
     raise unclear(sheet.path, "the first column is a coordinate", got, advice)

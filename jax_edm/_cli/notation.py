@@ -4,20 +4,13 @@ import re
 
 import numpy as np
 
+from jax_edm._cli.cells import DECIMAL_COMMA, FEWEST_COUNTED, NUMBER, WHOLE, counts, is_missing
 from jax_edm._cli.errors import unclear
-from jax_edm._cli.tables import (
-  DECIMAL_COMMA,
-  FEWEST_COUNTED,
-  NUMBER,
-  QUOTED,
-  Sheet,
-  cells_of,
-  counts,
-  is_missing,
-  rows_of,
-)
+from jax_edm._cli.tables import QUOTED, Sheet, rows_of
 
-THOUSANDS = {mark: re.compile(rf"[-+]?[1-9][0-9]{{0,2}}[{mark}][0-9]{{3}}") for mark in ".,"}  # or decimals of three digits
+THOUSANDS = {
+  mark: re.compile(rf"[-+]?[1-9][0-9]{{0,2}}[{mark}][0-9]{{3}}") for mark in ".,"
+}  # or decimals of three digits
 BELOW_THOUSAND = re.compile(r"[-+]?[1-9][0-9]{0,2}")
 GROUPS = re.compile(r"[-+]?[1-9]\d{0,2} \d{3}\b")  # 5 123, or two columns
 ZEROS = re.compile(r"(?<![^ ])[-+]?[1-9]\d{0,2} 0\d{2}\b")  # a number of its own does not begin with 0
@@ -30,7 +23,7 @@ def check_decimal_commas(sheet: Sheet, header: bool) -> None:
     return
   quoted = [k for k, line in enumerate(sheet.lines) if k >= header and '"' in line]
   if sheet.separator != ";" or any(_is_decimal_comma(cell) for k in quoted for cell in QUOTED.findall(sheet.lines[k])):
-    _check_no_thousands(sheet, header)
+    _check_all_thousands(sheet, header)
   numbers = [k for k, line in enumerate(sheet.lines) if k >= header and "," not in line and not is_missing(line)]
   doubtful = [0] if header and " " in sheet.lines[0] else [] if header else numbers
   if doubtful and not quoted and max(sheet.widths) == 1:  # a comma is missing, or two words stand above
@@ -96,9 +89,30 @@ def _are_aligned(lines: list[str]) -> bool:
   )
 
 
-def _check_no_thousands(sheet: Sheet, header: bool) -> None:
-  cells = [(k, cell) for k in range(header, len(sheet.lines)) for cell in cells_of(sheet, k) if _is_decimal_comma(cell)]
-  if cells and all(THOUSANDS.fullmatch(cell) for _, cell in cells):
+def check_thousands(sheet: Sheet, header: bool, columns: int) -> None:
+  """1.234 beside 912, or 1,234: a mark in all numbers from 1000 on, perhaps, and in none below.
+
+  The first ``columns`` hold labels.
+  """
+  marked = plain = None
+  for k, row in enumerate(rows_of(sheet, header), header):
+    for cell in row[columns:]:
+      if THOUSANDS[sheet.decimal].fullmatch(cell):
+        marked = marked or (k, cell)
+      elif BELOW_THOUSAND.fullmatch(cell):
+        plain = plain or cell
+      elif NUMBER.fullmatch(cell) and not WHOLE.fullmatch(cell):
+        return  # a number with other decimals
+  if marked and plain:
+    what = f"{'commas' if sheet.decimal == ',' else 'points'} stand before thousands or decimals"
+    got = f"{marked[1]} in line {sheet.numbers[marked[0]]}, and {plain} without one"
+    advice = f"Write nothing before thousands, or {plain}{sheet.decimal}0 for {plain} if they stand before decimals"
+    raise unclear(sheet.path, what, got, advice)
+
+
+def _check_all_thousands(sheet: Sheet, header: bool) -> None:
+  cells = [(k, cell) for k, row in enumerate(rows_of(sheet, header), header) for cell in row if _is_decimal_comma(cell)]
+  if cells and all(THOUSANDS[","].fullmatch(cell) for _, cell in cells):
     k = cells[0][0]
     got = f"{sheet.lines[k][:40]!r} in line {sheet.numbers[k]}"
     raise unclear(sheet.path, "commas stand before thousands or decimals", got, "Write decimal points, or no commas")

@@ -15,20 +15,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
+from jax_edm._cli.cells import BOOLEANS, DECIMAL_COMMA, MISSING, NUMBER, is_label, is_missing, is_text
 from jax_edm._cli.errors import ShapeError, UnclearError, UserError, error, unclear
 
-MISSING = ("", "NA", "N/A", "#N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "-nan", "None", "none", "NULL", "null")
-DECIMAL_COMMA = r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?"
 BOOLEAN = re.compile(r"\b(true|false)\b", re.IGNORECASE)
-NUMBER = re.compile(rf"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|{DECIMAL_COMMA}|[-+]?inf(inity)?", re.IGNORECASE)
 QUOTED = re.compile(r'"[^"]*"')
 PADDED = re.compile(r" *([;,\t]) *")
 SEPARATORS = ";\t ,"  # the most likely one first
 ALONE = "\x1f"  # in no file: every line is one cell
 DECLARED = re.compile(r'"?sep=([;,\t]|\\t)"?')  # a first line that says what the separator is, as Excel reads it
-BOOLEANS = {"true", "false"}
-NOT_NAMES = {*(word.lower() for word in MISSING), "missing", *BOOLEANS}
-FEWEST_COUNTED = 3  # rows whose first entries count them: fewer may well be numbers
 ROWS = "Leave an entry empty, or write NA, where there is none"
 
 
@@ -184,7 +179,7 @@ def read_numbers(sheet: Sheet, header: bool, index: bool) -> np.ndarray:
   try:
     values = pd.read_csv(io.StringIO(text), header=None, index_col=False, dtype=np.float64, **options).to_numpy()
   except ValueError as problem:
-    raise _not_a_number(sheet, header, index, str(problem).splitlines()[0]) from problem
+    raise _not_a_number(sheet, header, index, "a cell that is none") from problem
   if BOOLEAN.search(text) and _holds_booleans(sheet, header, index):  # pandas makes numbers of them
     raise _not_a_number(sheet, header, index, "True or False")
   return values
@@ -195,52 +190,20 @@ def _holds_booleans(sheet: Sheet, header: bool, index: bool) -> bool:
   return any(cell.strip().lower() in BOOLEANS for row in rows for cell in row[index:])
 
 
-def is_missing(cell: str) -> bool:
-  return cell in MISSING
-
-
-def is_text(cell: str) -> bool:
-  return not is_missing(cell) and NUMBER.fullmatch(cell) is None
-
-
-def is_label(cell: str) -> bool:
-  """Text that may be a label: not a dash, a question mark or a truth value in the place of a number."""
-  return is_text(cell) and any(map(str.isalnum, cell)) and cell.lower() not in BOOLEANS
-
-
-def is_name(cell: str) -> bool:
-  """Text that can only be a name: no number in another notation, and no word for a missing one."""
-  return is_text(cell) and (cell[0].isalpha() or cell[0] == "_") and cell.lower() not in NOT_NAMES
-
-
-def is_same(a: str, b: str) -> bool:
-  """Two labels, or two numbers that are equal, such as 1.0 and 1: pandas may write either."""
-  return a == b or (is_number(a) and is_number(b) and float(a) == float(b))
-
-
-def is_number(cell: str) -> bool:
-  return NUMBER.fullmatch(cell) is not None and "," not in cell
-
-
 def cells_of(sheet: Sheet, k: int) -> list[str]:
   """The cells of one line, the first of which is 0; none if there is no such line."""
   return [cell.strip() for cells in _cells(sheet.lines[k : k + 1], sheet.separator) for cell in cells]
+
+
+def rows_of(sheet: Sheet, start: int) -> Iterator[list[str]]:
+  """The cells of each line from the one with the number ``start`` on."""
+  return ([cell.strip() for cell in cells] for cells in _cells(sheet.lines[start:], sheet.separator))
 
 
 def quotes_first_column(sheet: Sheet, header: bool) -> bool:
   """Whether the first cells are in quotation marks, and the numbers beside them are not."""
   lines = sheet.lines[header:]
   return all(line.startswith('"') for line in lines) and any(map(str.isdigit, QUOTED.sub("", lines[0])))
-
-
-def are_fractions(cells: list[str]) -> bool:
-  """Numbers, and none of them whole, as programs write what is computed."""
-  return not any(cell.lstrip("-").isdigit() for cell in cells if not is_missing(cell))
-
-
-def counts(cells: list[str]) -> bool:
-  """0, 1, 2, ... or 1, 2, 3, ..., as an index that nobody chose."""
-  return any(cells == [str(k) for k in range(first, first + len(cells))] for first in (0, 1))
 
 
 def ragged(sheet: Sheet, header: bool, advice: str = ROWS) -> UserError:
@@ -275,7 +238,8 @@ def _has_decimal_commas(unquoted: list[str], separator: str) -> bool:
 
 def _not_a_number(sheet: Sheet, header: bool, index: bool, got: str) -> UserError:
   for number, cells in zip(sheet.numbers, _cells(sheet.lines, sheet.separator), strict=True):
-    for cell in map(str.strip, cells[index:] if number > sheet.numbers[0] or not header else []):
+    for cell in cells[index:] if number > sheet.numbers[0] or not header else []:
+      cell = cell.strip(" \t")  # and no other blanks: a number beside them is none for pandas
       wrong_decimal = (",", ".")[sheet.decimal == ","]
       if is_text(cell) or (wrong_decimal in cell and not is_missing(cell)):
         advice = f"Write {'a comma' if sheet.decimal == ',' else 'a point'} before decimals, nothing between "

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 import oracle
 from jax_edm import standard_errors
 from jax_edm._cli import certainty, files, plots
+from jax_edm._cli.errors import UserError
 
 X = np.random.default_rng(3).normal(size=(6, 2)) + 1000  # the points of matrix(), far from the origin
 NAMES = list("abcdef")
@@ -48,6 +49,17 @@ def test_anchors_without_labels_have_a_row_for_each_point(tmp_path):
     known = files.read_distances(d, 2, anchors=file)
     assert known.anchors.fixed.tolist() == [False, True] * 3
     np.testing.assert_allclose((known.anchors.positions + known.anchors.centre) * known.unit, 1e20 * places)
+
+
+def test_an_anchor_is_one_point(tmp_path):
+  d, a = tmp_path / "d.csv", tmp_path / "a.csv"
+  names = ["a", "b", "b", *"def"]
+  pd.DataFrame(matrix(), names, names).to_csv(d)
+  a.write_text("label,x,y\na,0,1\nb,1,2.5\n")
+  with pytest.raises(UserError, match=r"anchors must have labels that one point has\. Got 'b' for 2 points"):
+    files.read_distances(d, 2, anchors=a)
+  a.write_text("label,x,y\na,0,1\nd,1,2.5\n")
+  assert files.read_distances(d, 2, anchors=a).anchors.fixed.tolist() == [True, False, False, True, False, False]
 
 
 def test_anchors_that_do_not_fit_are_refused(tmp_path, capsys):

@@ -121,6 +121,8 @@ REFUSED = {
   "a quotation mark": ('0,"1\n1,0\n', "Close all quotation marks"),
   "a line break in a label": (',"a\nb"\n"a\nb",0\n', "every row must be one line"),
   "a number of points first": ("3\na 0 1 2\nb 1 0 3\nc 2 3 0\n", "same number of entries"),
+  "digits of full width": ("0,1\n\uff11,0\n", "must be numbers. Got '\uff11' in line 2"),
+  "a blank that does not break": ("a,b\n0,1\xa0\n1,0\n", "must be numbers. Got '1\\xa0' in line 2"),
   "a header alone": ("a,b,c\n", "no numbers"),
   "a long cell": ("0," + "x" * 200_000, "table of text"),
 }

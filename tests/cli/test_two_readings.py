@@ -129,7 +129,8 @@ def test_the_first_of_the_labelled_points_is_no_header(tmp_path):
     later = ",".join(["3"] * len(first.split(",")))
     text = f"a,{first}\nb,{later}\nc,7{later[1:]}\n"
     for index in (None, True):
-      with pytest.raises(UserError, match=f"{FIRST_LINE}. Got a, {first[0]}.* write {first[0]}.0 for {first[0]} if"):
+      advice = "names of the coordinates above" if first == "0,1,2" else f"{first[0]}.0 for {first[0]}"
+      with pytest.raises(UserError, match=f"{FIRST_LINE}. Got a, {first[0]}.* write {advice}.* if it is a point"):
         points(tmp_path / "x.csv", text, index)
   cases = {
     "a point, as the message says": ("a,0.0\nb,3\nc,7\n", [[0], [3], [7]], ["a", "b", "c"]),

@@ -14,6 +14,11 @@ def test_molecule_from_bounds(tmp_path):
   assert found["largest violation of a bound, Angstrom"] < 1e-4
   assert found["RMSD to the truth or its mirror image, Angstrom"] < 1.2
   assert found["RMSD without a reflection, Angstrom"] > 5
-  assert found["smacof, 6 molecules: bounds kept within 0.01 Angstrom"] >= 5
-  assert found["smacof, 6 molecules: RMSD, median, Angstrom"] < 1.4
+  assert found["smacof, 12 molecules: bounds kept within 0.01 Angstrom"] >= 10
+  assert found["smacof, 12 molecules, not smoothed: bounds kept within 0.01 Angstrom"] >= 10
+  smoothed, measured = (
+    found[f"smacof, 12 molecules{which}: RMSD, median, Angstrom"] for which in ("", ", not smoothed")
+  )
+  assert measured < smoothed < 1.4
+  assert smoothed < found["embedding and L-BFGS-B, 12 molecules: RMSD, median, Angstrom"]
   assert found["smacof, 6 embedded starts: bounds kept within 0.01 Angstrom"] >= 2

@@ -15,6 +15,7 @@ def test_sensors_are_found_with_honest_ellipses(tmp_path):
   assert found["of 5 random starts of least_squares, end elsewhere"] == 5
   assert 0.9 < found["standard errors beside those of J'J, median of the ratios"] < 1.1
   assert found["standard errors beside those of J'J, largest ratio"] < 1.7
+  assert abs(found["the same, by 400 repetitions"] / found["the same by J'J"] - 1) < 0.15
   assert 0.95 < found["the same, beside the bound of Cramer and Rao"] < 1.05
   assert 0.94 < found["share inside their ellipses of 95 %, in all repetitions"] < 0.965
   assert found["derivative, and what a refit with an anchor moved says, differ by"] < 2e-3

@@ -41,7 +41,7 @@ def _is_index_of_r(sheet: Sheet, names: list[str]) -> bool:
   if names[0] not in OF_R or names[1:2] in ([], [OF_R[names[0]]]):
     return False
   column = _column(sheet, 1)
-  return all(map(WHOLE.fullmatch, column)) and all(int(a) < int(b) for a, b in pairwise(column))
+  return bool(column) and all(map(WHOLE.fullmatch, column)) and all(int(a) < int(b) for a, b in pairwise(column))
 
 
 def check_second_index(sheet: Sheet, header: bool, short: bool) -> None:

@@ -203,7 +203,7 @@ def rows_of(sheet: Sheet, start: int) -> Iterator[list[str]]:
 def quotes_first_column(sheet: Sheet, header: bool) -> bool:
   """Whether the first cells are in quotation marks, and the numbers beside them are not."""
   lines = sheet.lines[header:]
-  return all(line.startswith('"') for line in lines) and any(map(str.isdigit, QUOTED.sub("", lines[0])))
+  return bool(lines) and all(line.startswith('"') for line in lines) and any(map(str.isdigit, QUOTED.sub("", lines[0])))
 
 
 def ragged(sheet: Sheet, header: bool, advice: str = ROWS) -> UserError:

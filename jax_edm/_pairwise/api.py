@@ -58,8 +58,8 @@ def pairwise_sum(
     cutoff: a distance, one number or ``(...)``: pairs that are farther apart count nothing, as in
       ``where(D <= cutoff**2, f(D), 0)``, and ``f`` does not see them. It may be traced, and has no derivative; a traced
       one that is negative or NaN leaves no pair. A point that is not finite is then near to nothing, not even itself.
-      In few coordinates, 6 at most, and from about 2,900 points on, the time follows the number of near pairs: points are
-      put into tiles of neighbours, and tiles that are far from each other are left out (``docs/streaming.md``).
+      In few coordinates, 6 at most, and from about 2,900 points on, the time follows the number of near pairs: points
+      are put into tiles of neighbours, and tiles that are far from each other are left out (``docs/streaming.md``).
     where: ``(..., n)`` booleans, as for :func:`jax_edm.edm`: a missing point has the sum 0, is in no other sum, and
       what stands in it, in its arguments and in its values reaches nothing.
     where_y: ``(..., m)`` booleans, the same for ``y``.

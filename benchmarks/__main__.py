@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import accounting, accuracy, dense, gallery, maps, models, near, neighbours, points, streamed, versions
 from benchmarks.case import Case
 from benchmarks.losses import by_hand
-from benchmarks.table import RESULTS, kept, kept_models, kept_part, models_tables, table
+from benchmarks.table import RESULTS, kept, kept_models, kept_part, models_tables, readme_table, table
 from benchmarks.timing import medians
 
 CASES: dict[str, Callable[[], Iterable[Case]]] = {
@@ -96,7 +96,7 @@ def main() -> int:
   if options.table:
     of_parts = [*accuracy.tables(kept_part("accuracy")), "", *near.tables(kept_part("near"))]
     of_parts += ["", *neighbours.tables(kept_part("neighbours"))]
-    print("\n".join([*table(kept()), "", *models_tables(kept_models()), "", *of_parts]))
+    print("\n".join([*table(kept()), "", *models_tables(kept_models()), "", *of_parts, "", *readme_table()]))
     return 0
   found = environment()
   print("times of one call; a ratio above 1 means that jax_edm is faster")

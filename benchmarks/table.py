@@ -84,6 +84,43 @@ def models_tables(kept: dict[str, list[dict[str, Any]]]) -> list[str]:
   return lines
 
 
+# The table of README: whole models beside the fastest plain formula, and beside what people use today
+
+PLAIN = (
+  ("gradient, sum exp(-D), narrow", 1024),
+  ("gradient, stress of distances", 1024),
+  ("HVP, forward over reverse, sum exp(-D), narrow", 1024),
+  ("gradient, sum exp(-D), narrow", 256),
+)
+BESIDE = {  # pages of the gallery: their rows, and what README calls them
+  "triplets": {"training step, batch of 512, d=64": "training step with a triplet loss, batch of 512, d=64"},
+  "gp_libraries": {"tinygp, matrix and gradient, n=2,000, d=8": "Matern matrix and gradient, n=2,000, d=8"},
+  "ott_geometry": {"20 iterations of Sinkhorn and the gradient, n = m = 3,000": "Sinkhorn and gradient, n=3,000"},
+  "tsne": {"t-SNE of 1,797 digits, 500 steps": "t-SNE of 1,797 digits"},
+  "jax_md_forces": {
+    "all pairs, n=6,000": "energy and forces, all pairs, n=6,000",
+    "near pairs, n=20,000, 50 neighbours": "energy and forces, n=20,000, 50 neighbours",
+    "near pairs, n=20,000, 6 neighbours": "energy and forces, n=20,000, 6 neighbours",
+  },
+}
+
+
+def readme_table() -> list[str]:
+  models = {result["work"]: result["ratio"] for result in kept_part("models")["results"]}
+  lines = _table(["work", "beside", "their time / ours"])
+  for loss, n in PLAIN:
+    ratios = (f"{models[f'{loss}, d={d}, n={n}']:.2f} (d={d})" for d in (3, 16, 32, 128))
+    lines.append(_row_of(f"{loss}, n={n:,}", "the fastest plain formula", ", ".join(ratios)))
+  pages = kept_part("gallery")["pages"]
+  for page, works in BESIDE.items():
+    times = {row["work"]: row["ms"] for row in pages[page]["rows"]}
+    for work, name in works.items():
+      others = [(side, f"{ms / times[work][US]:.2g}") for side, ms in times[work].items() if side != US]
+      cells = ("; ".join(side for side, _ in others), "; ".join(ratio for _, ratio in others))
+      lines.append(_row_of(f"[{name}](docs/gallery/{page}.md)", *cells))
+  return lines
+
+
 def _table(head: list[str]) -> list[str]:
   return [_row_of(*head), "|" + "---|" * len(head)]
 

@@ -119,7 +119,7 @@ def main(picture="particles.png"):
     "difference of the energies at the end": abs(float(value / expected) - 1),
     "largest difference of the forces at the end": float(jnp.abs(gradient - other).max() / jnp.abs(other).max()),
     "energy at first": float(total[0]),
-    "largest change of the energy": float(np.abs(total / total[0] - 1).max()),
+    "largest relative change of the energy": float(np.abs(total / total[0] - 1).max()),
     "share that was elastic at most": float((elastic / total).max()),
     "mean velocity at the end": float(np.abs(np.asarray(velocity, np.float64).mean(0)).max()),
   }

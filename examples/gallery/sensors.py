@@ -173,7 +173,7 @@ def main(picture="sensors.png"):
     **beside_scipy(x, known, target, w, anchors, np.asarray(first, np.float64), points, covariance),
     **from_other_starts(target, known, w, anchors, np.asarray(places, np.float64), points),
     **in_repetitions(x, known, anchors, w),
-    "largest move of a sensor, for a unit of one anchor": float(np.linalg.norm(influence, 2, (1, 3))[ANCHORS:].max()),
+    "largest move of a sensor, for a unit of any anchor": float(np.linalg.norm(influence, 2, (1, 3))[ANCHORS:].max()),
     "derivative, and what a refit with an anchor moved says, differ by": checked(target, w, anchors, points, influence),
   }
   print("\n".join(f"{name}: {value}" for name, value in found.items()))

@@ -15,6 +15,6 @@ def test_energy_is_kept_and_the_forces_are_those_of_a_list(tmp_path):
   assert pairs == pytest.approx(203_206, rel=0.01)
   assert found["difference of the energies at the end"] < 1e-5
   assert found["largest difference of the forces at the end"] < 1e-5
-  assert found["largest change of the energy"] < 1e-3
+  assert found["largest relative change of the energy"] < 1e-3
   assert 0.15 < found["share that was elastic at most"] < 0.25
   assert found["mean velocity at the end"] < 1e-6

@@ -55,6 +55,13 @@ def counts(cells: list[str]) -> bool:
   return any(cells == [str(k) for k in range(first, first + len(cells))] for first in (0, 1))
 
 
+def counts_in_another_order(cells: list[str]) -> bool:
+  """The same, as sorted or shuffled rows keep it."""
+  if not all(cell.isdecimal() for cell in cells):
+    return False
+  return any(sorted(map(int, cells)) == list(range(first, first + len(cells))) for first in (0, 1))
+
+
 def counts_as_numbers(cells: list[str]) -> bool:
   """The same in another notation, such as 0.0, 1.0, ... or 001, 002, ..."""
   return any(

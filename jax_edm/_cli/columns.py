@@ -9,6 +9,8 @@ from jax_edm._cli.errors import error, unclear
 from jax_edm._cli.tables import Sheet, rows_of
 
 INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "rowid", "rowname", "rownames")
+INDEX_NAMES += ("row.names", "row_name", "row_names", "row_nr")  # of R, of its databases, of Polars
+OF_MATLAB = "Row"  # its name for the names of rows; row, and Row beside Column, are coordinates
 OF_DATA_TABLE = "rn"  # its name for the names of rows; Rn is radon
 # how pandas, Arrow and readr call a column without a name
 UNNAMED = re.compile(r"unnamed: 0|__index_level_\d+__|\.\.\.1", re.IGNORECASE)
@@ -21,6 +23,12 @@ INDEX_OR_COORDINATE = "Delete that column if it is an index, or give it the name
 
 def is_index_name(cell: str) -> bool:
   return cell.lower() in INDEX_NAMES or cell == OF_DATA_TABLE or UNNAMED.fullmatch(cell) is not None
+
+
+def names_an_index(names: list[str]) -> bool:
+  """Whether the first of the names of columns is that of an index."""
+  of_matlab = names[0] == OF_MATLAB and not any(name.lower().startswith("col") for name in names[1:])
+  return of_matlab or is_index_name(names[0])
 
 
 def check_columns(sheet: Sheet, short: bool) -> None:

@@ -2,11 +2,14 @@
 
 from itertools import chain, pairwise
 
+import numpy as np
+
 from jax_edm._cli.cells import counts, is_label, is_missing, is_number
 from jax_edm._cli.errors import unclear
 from jax_edm._cli.tables import Sheet, cells_of
 
 SMALLEST_SQUARE = 3  # that may be a matrix of two points with labels
+SMALLEST_CORNER = 4  # the same, with a 0 in the corner: distances of three points may well rise
 
 
 def check_no_gaps(sheet: Sheet, header: bool) -> None:
@@ -50,6 +53,19 @@ def check_last_line(sheet: Sheet) -> None:
       got = f"{cells[0]}, {cells[1]}, ... and an empty last {end}"
       advice = f"Delete that {end} if it does, else write NA into it"
       raise unclear(sheet.path, f"the first {side} holds labels", got, advice)
+
+
+def check_corner(sheet: Sheet, values: np.ndarray) -> None:
+  """Whole numbers that rise from a 0 in the corner may be labels, if they are no likely distances."""
+  row, inner = values[0, 1:], values[1:, 1:]
+  rises = (np.diff(row) > 0).all() and (row == np.floor(row)).all() and np.array_equal(row, values[1:, 0])
+  if len(values) < SMALLEST_CORNER or values[0, 0] != 0 or not rises or np.diag(inner).any():
+    return
+  counted = (np.diff(row) == 1).all() and (inner != np.abs(np.subtract.outer(row, row))).any()  # on no line
+  if counted or row[0] > np.fmax.reduce(inner, axis=None):  # farther away than all others are from each other
+    got = f"{', '.join(sheet.first_row[:3])}, ... in both"
+    advice = "Write label in the corner if they are, or nan if they are distances"
+    raise unclear(sheet.path, "the first row and column are labels", got, advice)
 
 
 def _is_nothing(cell: str) -> bool:

@@ -17,7 +17,7 @@ NAMES_ABOVE = "write names of the coordinates above it"
 def has_header(sheet: Sheet) -> bool:
   """Whether the first line names the columns; 0, 1, ... may be the columns of a DataFrame, or a point."""
   corner, *names = sheet.first_row
-  if _quotes_first_line(sheet):
+  if quotes_first_line(sheet):
     return True
   named, counted = is_index_name(corner), bool(names) and counts(names)
   if named and (counted or any(map(is_name, names))):  # as pandas and R write
@@ -105,7 +105,7 @@ def _counts_lines(sheet: Sheet) -> bool:
   return below > 1 and sheet.first_row in ([str(below)], [str(below), "2"])
 
 
-def _quotes_first_line(sheet: Sheet) -> bool:
+def quotes_first_line(sheet: Sheet) -> bool:
   """Whether the first line holds names in quotation marks, and numbers below it have none, as R writes."""
   first, *rest = (QUOTED.sub("", line) for line in sheet.lines)
   if any(map(str.isalnum, first)) or not any(any(map(str.isdigit, line)) for line in rest):

@@ -12,16 +12,23 @@ from jax_edm._cli.cells import (
   are_fractions,
   counts,
   counts_as_numbers,
+  counts_in_another_order,
   is_label,
   is_missing,
   is_name,
   is_same,
   is_text,
 )
-from jax_edm._cli.columns import check_columns, check_labels_are_whole, check_second_index, is_index_name
+from jax_edm._cli.columns import (
+  check_columns,
+  check_labels_are_whole,
+  check_second_index,
+  is_index_name,
+  names_an_index,
+)
 from jax_edm._cli.condensed import is_condensed
 from jax_edm._cli.errors import error, unclear
-from jax_edm._cli.first_line import are_names, has_header, unclear_first_line
+from jax_edm._cli.first_line import are_names, has_header, quotes_first_line, unclear_first_line
 from jax_edm._cli.tables import Sheet
 
 
@@ -55,6 +62,9 @@ def matrix(sheet: Sheet, what: str) -> Table:
   notation.check_decimal_commas(sheet, layout.header)
   notation.check_thousands(sheet, *layout)
   notation.check_blanks(sheet, layout.header)
+  notation.check_names(sheet, layout.header)
+  if layout == (False, False) and what != "weights":
+    doubts.check_corner(sheet, square)
   return Table(square, labels)
 
 
@@ -95,6 +105,8 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
   if index and sheet.widths[-1] == 1:
     raise error("--index", "there must be a coordinate beside the labels", "one column", "Leave it out")
   header = short or has_header(sheet)
+  notation.check_names(sheet, header)
+  notation.check_no_negative_zeros(sheet, header)
   notation.check_decimal_commas(sheet, header)
   notation.check_blanks(sheet, header)
   if header:
@@ -102,7 +114,7 @@ def points(sheet: Sheet, index: bool | None = None) -> Table:
   if index is None:
     index = short or _has_index(sheet, header)
   if index:
-    notation.check_labels_end_with_no_number(sheet, header)
+    notation.check_ends_of_labels(sheet, header)
     check_labels_are_whole(sheet, header, short)
     check_second_index(sheet, header, short)
   notation.check_thousands(sheet, header, index)
@@ -134,7 +146,9 @@ def _matrix_layout(sheet: Sheet) -> Layout:
     labelled = _is_labelled(sheet)
     return Layout(labelled, labelled)
   if (lines == width + 1 or width == lines + 1) and lines > 1:
-    doubts.check_are_labels(sheet, lines > width)
+    quoted = quotes_first_line(sheet) if lines > width else tables.quotes_first_column(sheet, False)
+    if not quoted:
+      doubts.check_are_labels(sheet, lines > width)
     return Layout(lines > width, width > lines)
   named = is_index_name(row[0])
   return Layout(named or any(map(is_label, row[1:])), named or any(map(is_label, column[1:])))
@@ -236,7 +250,7 @@ def _has_index(sheet: Sheet, header: bool) -> bool:
   column = sheet.first_column[header:]
   if sheet.widths[-1] == 1:
     return False
-  if header and is_index_name(sheet.first_row[0]):
+  if header and names_an_index(sheet.first_row):
     return True
   texts = [k for k, cell in enumerate(column) if is_label(cell)]
   if texts and all(is_name(cell) or is_missing(cell) for cell in column):
@@ -253,8 +267,17 @@ def _has_index(sheet: Sheet, header: bool) -> bool:
     got = f"{column[texts[0]][:40]!r} in line {sheet.numbers[header + texts[0]]}"
     advice = "Correct it, or say --index if these are labels"
     raise unclear(sheet.path, "the first column holds labels or numbers", got, advice)
-  if len(column) >= FEWEST_COUNTED and counts_as_numbers(column):
+  if len(column) >= FEWEST_COUNTED and (counts_as_numbers(column) or (not header and _may_be_rows(sheet))):
     got = f"{column[0]}, {column[1]}, {column[2]}, ..., as an index has them"
     advice = "Say --index if it holds labels, or --no-index if it is a coordinate"
     raise unclear(sheet.path, "the first column is a coordinate", got, advice)
   return False
+
+
+def _may_be_rows(sheet: Sheet) -> bool:
+  """The numbers of rows that were sorted, or whole numbers that differ, beside none, as of rows that are left."""
+  column = sheet.first_column
+  if counts_in_another_order(column):
+    return True
+  differ = all(map(str.isdecimal, column)) and len(set(column)) == len(column)
+  return differ and all(are_fractions(row[1:]) for row in tables.rows_of(sheet, 0))

@@ -4,17 +4,27 @@ import re
 
 import numpy as np
 
-from jax_edm._cli.cells import DECIMAL_COMMA, FEWEST_COUNTED, NUMBER, WHOLE, counts, is_missing
+from jax_edm._cli.cells import DECIMAL_COMMA, FEWEST_COUNTED, MISSING, NUMBER, WHOLE, counts, is_missing, is_text
+from jax_edm._cli.columns import is_index_name
 from jax_edm._cli.errors import unclear
-from jax_edm._cli.tables import QUOTED, Sheet, rows_of
+from jax_edm._cli.tables import ALONE, QUOTED, Sheet, rows_of
 
 THOUSANDS = {
   mark: re.compile(rf"[-+]?[1-9][0-9]{{0,2}}[{mark}][0-9]{{3}}") for mark in ".,"
 }  # or decimals of three digits
 BELOW_THOUSAND = re.compile(r"[-+]?[1-9][0-9]{0,2}")
 GROUPS = re.compile(r"[-+]?[1-9]\d{0,2} \d{3}\b")  # 5 123, or two columns
+NEGATIVE_ZERO = re.compile(r"(?<![^, ])-0, *\d+(?![^, ])")
+NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks"}  # of separators
 ZEROS = re.compile(r"(?<![^ ])[-+]?[1-9]\d{0,2} 0\d{2}\b")  # a number of its own does not begin with 0
 NUMBER_AT_END = re.compile(r".*[ ;\t][-+]?\d+,\d+\s*")  # of a line, behind what may separate it from a label
+MARK = re.compile(r"[ \t:=;,|]")  # that may separate a label from a coordinate
+PLAIN = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?"
+# of a label: numbers, or words for missing ones, each behind a mark, and perhaps a mark that nothing follows
+NUMBERS_BEHIND = re.compile(
+  rf"(?:[ \t:=;,|]+(?:{PLAIN}|{'|'.join(filter(None, MISSING))}))*[ \t]*[:=;,|]*", re.IGNORECASE
+)
+NUMBER_OF_LABEL = re.compile(r" +\d+")  # Site 1
 
 
 def check_decimal_commas(sheet: Sheet, header: bool) -> None:
@@ -25,20 +35,78 @@ def check_decimal_commas(sheet: Sheet, header: bool) -> None:
   if sheet.separator != ";" or any(_is_decimal_comma(cell) for k in quoted for cell in QUOTED.findall(sheet.lines[k])):
     _check_all_thousands(sheet, header)
   numbers = [k for k, line in enumerate(sheet.lines) if k >= header and "," not in line and not is_missing(line)]
-  doubtful = [0] if header and " " in sheet.lines[0] else [] if header else numbers
+  doubtful = [0] if header and " " in QUOTED.sub("", sheet.lines[0]) else [] if header else numbers
   if doubtful and not quoted and max(sheet.widths) == 1:  # a comma is missing, or two words stand above
     got = f"{sheet.lines[doubtful[0]][:40]!r} in line {sheet.numbers[doubtful[0]]}, and commas in others"
     advice = "Write sep=, above the table if they separate, else decimals everywhere, and one word above them"
     raise unclear(sheet.path, "commas separate or stand before decimals", got, advice)
 
 
-def check_labels_end_with_no_number(sheet: Sheet, header: bool) -> None:
-  """Commas that separate one coordinate from labels may stand before its decimals: "New York 2,5", "a;1,5"."""
-  if sheet.separator != "," or sheet.declared or sheet.widths[-1] != 2 or (header and sheet.widths[0] == 2):
-    return  # two names say that there are two columns
-  if all(map(NUMBER_AT_END.fullmatch, sheet.lines[header:])):
+def check_ends_of_labels(sheet: Sheet, header: bool) -> None:
+  """Numbers at the ends of labels may be coordinates, or stand before the decimals of one."""
+  if sheet.declared:
+    return
+  one_number = sheet.separator == "," and sheet.widths[-1] == 2 and not (header and sheet.widths[0] == 2)
+  if one_number and all(map(NUMBER_AT_END.fullmatch, sheet.lines[header:])):  # "New York 2,5", "a;1,5"
     got = f"{sheet.lines[header][:40]!r} in line {sheet.numbers[header]}"
     advice = "Write sep=, above the table if they separate, and decimal points if they do not"
+    raise unclear(sheet.path, "commas separate or stand before decimals", got, advice)
+  _check_no_coordinates_in_labels(sheet, header)
+
+
+def _check_no_coordinates_in_labels(sheet: Sheet, header: bool) -> None:
+  """The first coordinate is a part of the label if another mark stands between the two: "Paris 48.85, 2.35"."""
+  named = header and sheet.widths[0] == sheet.widths[-1]
+  if named and is_index_name(sheet.first_row[0]):  # it says that the labels are one column
+    return
+  rows = zip(sheet.lines[header:], sheet.first_column[header:], strict=True)
+  unquoted = [(line, label) for line, label in rows if is_text(label) and not line.startswith('"')]
+  labels = [label for line, label in unquoted if not _is_blank_behind(sheet, line, label)]
+  ends = [_numbers_behind(label) for label in labels]
+  cut = named and not sheet.lines[0].startswith('"') and MARK.search(sheet.first_row[0])
+  if not all(ends) or not any(map(str.isdigit, "".join(ends))):
+    return
+  if cut or not all(map(NUMBER_OF_LABEL.fullmatch, ends)):
+    got = f"{labels[0][:40]!r} in line {sheet.numbers[sheet.first_column.index(labels[0], header)]}"
+    advice = "Separate labels and coordinates by one mark everywhere, or write quotation marks around the labels"
+    raise unclear(sheet.path, "the labels end with a coordinate", got, advice)
+
+
+def _numbers_behind(label: str) -> str:
+  """The end of a label that may be coordinates, with the marks before them."""
+  return next((label[k:] for k in _marks(label) if NUMBERS_BEHIND.fullmatch(label, k)), "")
+
+
+def _marks(label: str) -> list[int]:
+  return [mark.start() for mark in MARK.finditer(label) if mark.start()]
+
+
+def _is_blank_behind(sheet: Sheet, line: str, label: str) -> bool:
+  """Whether the coordinate at the end of a label is missing, as in "Paris , 2.35"."""
+  return sheet.separator != " " and line[len(label) :].startswith(" ") and not _numbers_behind(label)
+
+
+def check_names(sheet: Sheet, header: bool) -> None:
+  """A separator may stand inside a name: "x (m, local)"."""
+  if not header or sheet.declared:
+    return
+  depths = [sum(map(name.count, "([{")) - sum(map(name.count, ")]}")) for name in sheet.first_row]
+  opened = next((k for k, depth in enumerate(depths) if depth > 0), len(depths))
+  closed = next((k for k in range(opened, len(depths)) if depths[k] < 0), None)
+  if closed is not None:
+    got = f"{sheet.first_row[opened][:40]!r} and {sheet.first_row[closed][:40]!r} in line {sheet.numbers[0]}"
+    advice = f"Write quotation marks around a name that holds {NAMES[sheet.separator]}"
+    raise unclear(sheet.path, f"{NAMES[sheet.separator]} separate or stand inside a name", got, advice)
+
+
+def check_no_negative_zeros(sheet: Sheet, header: bool) -> None:
+  """The comma of -0,54 stands before decimals, unless a program wrote -0."""
+  if sheet.separator != "," or sheet.declared:
+    return
+  wrong = [k for k, line in enumerate(sheet.lines) if k >= header and NEGATIVE_ZERO.search(line)]
+  if wrong and not any("." in line for line in sheet.lines[header:]):
+    got = f"{sheet.lines[wrong[0]][:40]!r} in line {sheet.numbers[wrong[0]]}"
+    advice = "Write 0 for -0 if they separate, and decimal points if they do not"
     raise unclear(sheet.path, "commas separate or stand before decimals", got, advice)
 
 
@@ -46,6 +114,7 @@ def check_blanks(sheet: Sheet, header: bool) -> None:
   """Blanks that separate may stand before thousands, or around empty entries."""
   if sheet.separator == " ":
     _check_no_groups(sheet, header)
+  if sheet.separator in (" ", ALONE):  # one entry in each line, perhaps of a matrix
     _check_no_empty_entries(sheet)
 
 

@@ -55,7 +55,11 @@ def test_a_coordinate_beside_an_index(name, tmp_path):
   check(tmp_path, points, {name: (text, np.column_stack([[float(a) for a in first], X]), list(labels))})
 
 
-@pytest.mark.parametrize("name", ["rowname", "rowid", "rn", "RowID", "__index_level_0__", "...1"])
+INDEX_NAMES = ["rowname", "rowid", "rn", "RowID", "__index_level_0__", "...1"]
+INDEX_NAMES += ["Row", "row.names", "Row.names", "row_name", "row_names", "row_nr"]
+
+
+@pytest.mark.parametrize("name", INDEX_NAMES)
 def test_names_of_an_index(name, tmp_path):
   text = lines([name, "x", "y"], *((k, *row) for k, row in zip((2, 5, 4), X, strict=True)))
   check(tmp_path, points, {name: (text, X, ["2", "5", "4"])})
@@ -148,8 +152,45 @@ def test_an_index_that_is_written_as_numbers(text, tmp_path):
   assert points(tmp_path / "x.csv", text, index=False).labels is None
 
 
-def test_a_first_column_that_does_not_count(tmp_path):
-  check(tmp_path, points, {"steps": ("0.0,0.5\n0.5,0.7\n1.0,0.1\n", [[0, 0.5], [0.5, 0.7], [1, 0.1]])})
+def frame(index, values=X):
+  return pd.DataFrame(values, index)
+
+
+ROWS = {
+  "sorted": frame([2, 0, 1]).to_csv(header=False),
+  "sorted, R": frame([3, 1, 2]).to_csv(header=False, sep=" "),
+  "sorted, decimal commas": frame([2, 0, 1]).to_csv(header=False, sep=";", decimal=","),
+  "sorted, whole numbers": frame([1, 2, 0], [[5, 1], [2, 3], [3, 4]]).to_csv(header=False),
+  "left": frame([0, 2, 3]).to_csv(header=False),
+  "a part of them": frame([5, 6, 7]).to_csv(header=False),
+  "a sample": frame([9, 2, 5]).to_csv(header=False),
+  "a sample, one number missing": frame([9, 2, 5], [[0.5, np.nan], *X[1:]]).to_csv(header=False),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_that_are_sorted_or_left(name, tmp_path):
+  check(tmp_path, points, {name: (ROWS[name], INDEX)})
+  if "missing" not in name:
+    assert len(points(tmp_path / "x.csv", ROWS[name], index=True).labels) == 3
+    assert points(tmp_path / "x.csv", ROWS[name], index=False).labels is None
+
+
+COORDINATES = {
+  "steps": ("0.0,0.5\n0.5,0.7\n1.0,0.1\n", [[0, 0.5], [0.5, 0.7], [1, 0.1]]),
+  "twice": ("3,0.5\n3,0.7\n7,0.1\n", [[3, 0.5], [3, 0.7], [7, 0.1]]),
+  "beside a whole number": ("0,0.5\n2,7\n3,0.1\n", [[0, 0.5], [2, 7], [3, 0.1]]),
+  "a negative one": ("-1,0.5\n2,0.7\n3,0.1\n", [[-1, 0.5], [2, 0.7], [3, 0.1]]),
+  "a name": ("t,x\n2,0.5\n0,0.7\n1,0.1\n", [[2, 0.5], [0, 0.7], [1, 0.1]]),
+  "two points": ("1,0.5\n0,0.7\n", [[1, 0.5], [0, 0.7]]),
+  "rows and columns": ("Row,Column,x\n12,4,0.5\n30,5,0.1\n", [[12, 4, 0.5], [30, 5, 0.1]]),
+  "a second coordinate Row": ("x,Row\n12,4\n30,5\n", [[12, 4], [30, 5]]),
+}
+
+
+@pytest.mark.parametrize("name", COORDINATES)
+def test_a_first_column_that_is_a_coordinate(name, tmp_path):
+  check(tmp_path, points, {name: COORDINATES[name]})
 
 
 @pytest.mark.parametrize("text", ["id,x,y\n", ",x,y\n", '"","X","y"\n', "site x\n", "x y\n"])

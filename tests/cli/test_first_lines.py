@@ -86,6 +86,62 @@ def test_numbers_around_a_matrix(tmp_path):
   check(tmp_path, distances, cases)
 
 
+QUOTED = {
+  "whole numbers": '"14","15","29"\n0,5,6\n5,0,7\n6,7,0\n',
+  "blanks": '"14" "15" "29"\n0 5 6\n5 0 7\n6 7 0\n',
+  "write.csv2": '"14";"15";"29"\n0,0;5,0;6\n5;0;7\n6;7;0\n',
+  "names of rows alone": '"14",0,5,6\n"15",5,0,7\n"29",6,7,0\n',
+}
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_numbers_in_quotation_marks_are_labels(name, tmp_path):
+  """As R writes a part of a matrix, without the names of its rows, or of its columns."""
+  check(tmp_path, distances, {name: (QUOTED[name], THREE, ["14", "15", "29"])})
+
+
+def with_corner(corner, names, inner=((0, 5, 6), (5, 0, 7), (6, 7, 0))):
+  rows = [[corner, *names], *([name, *row] for name, row in zip(names, inner, strict=True))]
+  return "".join(",".join(map(str, row)) + "\n" for row in rows)
+
+
+CORNERS = {
+  "that count": with_corner(0, [1, 2, 3]),
+  "from 101 on": with_corner(0, [101, 102, 103]),
+  "with gaps": with_corner(0, [101, 205, 330]),
+  "of numpy.savetxt": with_corner("0.0e+00", ["1.01e+02", "2.05e+02", "3.3e+02"]),
+  "a missing distance": with_corner(0, [101, 102, 103], (("0", 5, ""), (5, 0, 7), ("", 7, 0))),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_labels_below_a_corner_of_zero(name, tmp_path):
+  check(tmp_path, distances, {name: (CORNERS[name], LABELS)})
+
+
+@pytest.mark.parametrize(
+  ("names", "inner"),
+  [
+    ([1, 2, 3], [[0, 1, 2], [1, 0, 1], [2, 1, 0]]),  # on a line
+    ([3, 7, 9], [[0, 5, 6], [5, 0, 7], [6, 7, 0]]),
+    ([103, 101, 102], [[0, 5, 6], [5, 0, 7], [6, 7, 0]]),  # labels rise
+    ([8.5, 9, 10], [[0, 5, 6], [5, 0, 7], [6, 7, 0]]),
+    ([7, 9], [[0, 5], [5, 0]]),
+  ],
+)
+def test_distances_from_the_first_point(names, inner, tmp_path):
+  found = distances(tmp_path / "x.csv", with_corner(0, names, inner))
+  assert found.labels is None
+  np.testing.assert_array_equal(found.values[0, 1:], names)
+  found = distances(tmp_path / "x.csv", with_corner("label", names, inner))
+  assert found.labels == [str(name) for name in names]
+
+
+def test_a_corner_is_answered_as_the_message_says(tmp_path):
+  check(tmp_path, distances, {"label": (with_corner("label", [1, 2, 3]), THREE, ["1", "2", "3"])})
+  assert distances(tmp_path / "x.csv", with_corner("nan", [1, 2, 3])).values.shape == (4, 4)
+
+
 def test_blank_lines_in_one_column(tmp_path):
   cases = {
     "of a missing distance": ("1\n2\n\n3\n\n\n4\n5\n\n6\n", BLANK),

@@ -211,6 +211,7 @@ def test_when_it_pays(monkeypatch):
 
 
 @pytest.mark.usefixtures("near_tiles")
+@pytest.mark.slow
 def test_batches(rng):
   x = rng.uniform(size=(2, 3, 120, 3)).astype(np.float32)
   y = rng.uniform(size=(3, 90, 3)).astype(np.float32)

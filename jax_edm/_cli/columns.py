@@ -8,8 +8,8 @@ from jax_edm._cli.cells import FEWEST_COUNTED, WHOLE, counts, is_label, is_numbe
 from jax_edm._cli.errors import error, unclear
 from jax_edm._cli.tables import Sheet, rows_of
 
-INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "rowid", "rowname", "rownames")
-INDEX_NAMES += ("row.names", "row_name", "row_names", "row_nr")  # of R, of its databases, of Polars
+WRITTEN = ("row.names", "row_name", "row_names", "row_nr")  # by R, from its databases, by Polars
+INDEX_NAMES = ("", "id", "index", "label", "labels", "name", "names", "rowid", "rowname", "rownames", *WRITTEN)
 OF_MATLAB = "Row"  # its name for the names of rows; row, and Row beside Column, are coordinates
 OF_DATA_TABLE = "rn"  # its name for the names of rows; Rn is radon
 # how pandas, Arrow and readr call a column without a name

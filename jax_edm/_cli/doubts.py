@@ -58,8 +58,10 @@ def check_last_line(sheet: Sheet) -> None:
 def check_corner(sheet: Sheet, values: np.ndarray) -> None:
   """Whole numbers that rise from a 0 in the corner may be labels, if they are no likely distances."""
   row, inner = values[0, 1:], values[1:, 1:]
+  if len(values) < SMALLEST_CORNER or values[0, 0] != 0 or not np.isfinite(row).all() or np.diag(inner).any():
+    return
   rises = (np.diff(row) > 0).all() and (row == np.floor(row)).all() and np.array_equal(row, values[1:, 0])
-  if len(values) < SMALLEST_CORNER or values[0, 0] != 0 or not rises or np.diag(inner).any():
+  if not rises:
     return
   counted = (np.diff(row) == 1).all() and (inner != np.abs(np.subtract.outer(row, row))).any()  # on no line
   if counted or row[0] > np.fmax.reduce(inner, axis=None):  # farther away than all others are from each other

@@ -24,6 +24,7 @@ PLAIN = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?"
 NUMBERS_BEHIND = re.compile(
   rf"(?:[ \t:=;,|]+(?:{PLAIN}|{'|'.join(filter(None, MISSING))}))*[ \t]*[:=;,|]*", re.IGNORECASE
 )
+LONGEST_END = 100  # characters at the end of a label in which coordinates are looked for
 NUMBER_OF_LABEL = re.compile(r" +\d+")  # Site 1
 
 
@@ -78,7 +79,7 @@ def _numbers_behind(label: str) -> str:
 
 
 def _marks(label: str) -> list[int]:
-  return [mark.start() for mark in MARK.finditer(label) if mark.start()]
+  return [mark.start() for mark in MARK.finditer(label, max(1, len(label) - LONGEST_END))]
 
 
 def _is_blank_behind(sheet: Sheet, line: str, label: str) -> bool:

@@ -36,7 +36,7 @@ def overview(file: Path) -> None:
 
   down = -np.asarray(jax.jit(jax.grad(loss))(x.astype(np.float32)))
   assert np.isfinite(down).all()
-  figure = Figure(figsize=(13, 3.9), layout="constrained")
+  figure = Figure(figsize=(13, 3.5), layout="constrained")
   points, matrix, map_ = figure.subplots(1, 3, width_ratios=(1, 1.05, 1.6))
   points.quiver(*x.T, *down.T, color="0.55", width=0.006)
   points.scatter(*x.T, c=[f"C{k}" for k in sets], zorder=3)

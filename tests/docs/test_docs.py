@@ -16,7 +16,7 @@ import jax_edm
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LONG = {"maps.md", "replace.md", "streaming.md"}  # documents whose blocks compile many programs
+LONG = {"getting_started.md", "maps.md", "replace.md", "streaming.md"}  # documents whose blocks compile many programs
 FOUND = [module.name for module in pkgutil.walk_packages(jax_edm.__path__, "jax_edm.")]
 MODULES = ["jax_edm", *sorted(name for name in FOUND if not name.endswith("__main__"))]
 BLOCK = re.compile(r"(?ms)^```python[^\n]*\n(?P<code>.*?)^```[ \t]*$")

@@ -96,6 +96,8 @@ def main() -> int:
   if options.table:
     of_parts = [*accuracy.tables(kept_part("accuracy")), "", *near.tables(kept_part("near"))]
     of_parts += ["", *neighbours.tables(kept_part("neighbours"))]
+    for name, page in kept_part("gallery")["pages"].items():
+      of_parts += ["", name, "", *gallery.tables(page)]
     print("\n".join([*table(kept()), "", *models_tables(kept_models()), "", *of_parts, "", *readme_table()]))
     return 0
   found = environment()

@@ -24,8 +24,8 @@ def test_condensed_form_is_that_of_scipy(n, rng):
 
 def test_distances_by_differences_keep_close_points(rng):
   """In 20 coordinates a product takes points for one that are 1e-4 of the cloud apart."""
-  x = rng.normal(size=(3, 20)).astype(np.float32)
-  x[1] = x[0] + np.float32(1e-5)
+  x = rng.normal(size=(40, 20)).astype(np.float32)  # so many that the default takes products
+  x[1] = x[0] + np.float32(1e-4)
   expected = scipy_distance.pdist(x.astype(np.float64))
   np.testing.assert_allclose(pdist(x, method="difference"), expected, rtol=22 * np.finfo(np.float32).eps)
 
